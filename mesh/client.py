@@ -1,0 +1,243 @@
+"""The mesh from outside an agent: publish, watch, wait."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.message import Message
+
+from mesh.agent.deliver import Deliver, Start, parse_deliver
+from mesh.contract.catalog import Catalog
+from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
+from mesh.contract.event_type import EventType, Kind, event_type
+from mesh.contract.ids import new_id
+from mesh.contract.namespace import Namespace
+from mesh.contract.validation import validate
+from mesh.errors import MeshError, NotFound, UsageError
+from mesh.jetstream.api import Api
+from mesh.jetstream.connection import Connection, connect
+from mesh.jetstream.log import JetStreamLog
+from mesh.jetstream.provision import Provisioner
+from mesh.jetstream.reader import Reader
+from mesh.jetstream.registry import Registry
+from mesh.jetstream.topology import Topology, base_streams, domain_stream
+from mesh.query.record import Record, read_record
+from mesh.runtime.ports import Tracing, Write
+from mesh.settings import Settings
+from mesh.telemetry.setup import tracing
+
+__all__ = ["Emitted", "Mesh", "Record"]
+
+_MAX_ID = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Outcome of a publish.
+
+    Attributes:
+        id: Id of the event.
+        seq: Its sequence in the stream.
+        duplicate: An event of this type and id was there already; nothing was written now.
+    """
+
+    id: str
+    seq: int
+    duplicate: bool
+
+
+class Mesh:
+    """A connection to the mesh for programs that are not agents. Made by `Mesh.connect`."""
+
+    def __init__(self, connection: Connection, settings: Settings, tracer: Tracing) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._tracing = tracer
+        self._namespace = Namespace(settings.namespace)
+        self._log = JetStreamLog(connection)
+        self._provisioned: set[str] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, settings: Settings | None = None) -> "AsyncIterator[Mesh]":
+        """Connects, with settings from the environment when none are given: `async with Mesh.connect() as mesh`.
+
+        Raises:
+            Unreachable: NATS does not answer.
+            UsageError: A setting is not allowed.
+        """
+        settings = settings or Settings.load()
+        connection = await connect(settings.nats, "mesh client")
+        try:
+            with tracing("mesh") as tracer:
+                yield cls(connection, settings, tracer)
+        finally:
+            await connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection underneath."""
+        return self._connection
+
+    @property
+    def namespace(self) -> Namespace:
+        """Where this client publishes and reads."""
+        return self._namespace
+
+    @property
+    def settings(self) -> Settings:
+        """The settings it was made with."""
+        return self._settings
+
+    async def emit(self, event: Message, *, id: str | None = None) -> Emitted:  # noqa: A002 - CloudEvents' word
+        """Publishes an event. When this returns, the event is stored.
+
+        Args:
+            event: The event; its message is marked `(mesh.v1.event)`.
+            id: Idempotency key: an event of the same type and id is stored once. A new UUIDv7 when not given.
+
+        Raises:
+            ContractError: The event violates its constraints, or its key is empty.
+            UsageError: The message is not an event.
+            Refused: The message is larger than the server takes.
+            Unreachable: The server did not acknowledge it, also when asked again. Publishing again with the same id
+                is safe.
+        """
+        return await self.publish(_expect(event, Kind.EVENT, "mesh.send"), event, id=id)
+
+    async def send(self, command: Message, *, id: str | None = None) -> Emitted:  # noqa: A002
+        """Sends a command to the one agent that handles it. Like `emit` in all else."""
+        return await self.publish(_expect(command, Kind.COMMAND, "mesh.emit"), command, id=id)
+
+    async def publish(self, kind: EventType, message: Message, *, id: str | None = None) -> Emitted:  # noqa: A002
+        """Publishes an event or a command whose type may be known from the registry only; see `emit`."""
+        if id is not None and not 0 < len(id) <= _MAX_ID:
+            raise UsageError(
+                f"an event id has 1 to {_MAX_ID} characters, this one has {len(id)}",
+                code="bad_id",
+                object=id[:40],
+                cure="use a shorter id, e.g. a hash of it",
+            )
+        key = kind.key(message)
+        validate(message)
+        event_id = id or new_id()
+        event = CloudEvent(
+            id=event_id,
+            source=f"/{self._namespace.name}/clients",
+            type=kind.full_name,
+            subject=f"{kind.entity_type}/{key}",
+            correlation_id=event_id,
+        )
+        await self._provide(kind)
+        with self._tracing.publish(kind, event) as trace:
+            headers = event.headers() | dict(trace) | {MSG_ID: message_id(kind.name, event_id)}
+            write = Write(kind.subject(self._namespace, key), message.SerializeToString(), headers)
+            try:
+                done = await self._log.commit(self._namespace.stream(kind.domain.name), [write])
+            except MeshError as error:
+                if isinstance(error.__cause__, MeshError) and error.__cause__.code == "no_responders":
+                    raise NotFound(
+                        f"domain {kind.domain.name} has no stream",
+                        object=self._namespace.stream(kind.domain.name),
+                        cure="provision it with `mesh apply`, or set MESH_AUTO_PROVISION=true",
+                    ) from error
+                raise
+        return Emitted(event_id, done.sequence, done.duplicate)
+
+    async def watch(
+        self, event: type[Message], *, key: str | int | None = None, since: Deliver = "new"
+    ) -> AsyncIterator[Record]:
+        """Follows an event type without being an agent: nothing is acknowledged, nothing is shared.
+
+        Args:
+            event: Which event.
+            key: Only events with this key.
+            since: Where to start: `"new"`, `"all"`, `"since:1h"`, a `datetime` or a `timedelta`.
+
+        Yields:
+            Records, in the order of the stream, for ever.
+
+        Raises:
+            Unreachable: NATS does not answer.
+        """
+        async with self._open(event_type(event), parse_deliver(since), key) as records:
+            async for record in records:
+                yield record
+
+    async def wait_for(
+        self,
+        event: type[Message],
+        *,
+        correlation_id: str | None = None,
+        key: str | int | None = None,
+        timeout: float = 30.0,
+        since: Deliver = timedelta(minutes=5),
+    ) -> Record:
+        """Waits for the first event of a type that belongs to a correlation, or to an entity.
+
+        Args:
+            event: Which event.
+            correlation_id: Id of the root event, `Emitted.id`.
+            key: Key of the event.
+            timeout: Seconds to wait.
+            since: How far back to look for one that is there already.
+
+        Raises:
+            NotFound: None came in time.
+            Unreachable: NATS does not answer.
+        """
+        kind = event_type(event)
+        try:
+            async with asyncio.timeout(timeout), self._open(kind, parse_deliver(since), key) as records:
+                async for record in records:
+                    if correlation_id in (None, record.correlation_id):
+                        return record
+        except TimeoutError:
+            pass
+        wanted = f"correlation {correlation_id}" if correlation_id else f"key {key}"
+        raise NotFound(f"no {kind.full_name} of {wanted} within {timeout:g} s", code="timeout", object=kind.full_name)
+
+    @asynccontextmanager
+    async def _open(
+        self, kind: EventType, start: Start, key: str | int | None
+    ) -> AsyncIterator[AsyncIterator[Record]]:
+        await self._provide(kind)
+        stream = self._namespace.stream(kind.domain.name)
+        every = self._namespace.every(kind.domain.name, kind.kind, kind.name)
+        subject = every if key is None else kind.subject(self._namespace, str(key))
+        catalog = Catalog([kind])
+
+        async def records() -> AsyncIterator[Record]:
+            async for message in messages:
+                record = read_record(self._namespace, catalog, stream, message, message.published)
+                if record is not None and record.message is not None:
+                    yield record
+
+        async with Reader(self._connection, stream, [subject], start).open() as messages:
+            yield records()
+
+    async def _provide(self, kind: EventType) -> None:
+        """Makes sure that the domain has a stream and its contract is registered."""
+        domain = kind.domain
+        if domain.name in self._provisioned or not self._settings.auto_provision:
+            return
+        streams = [*base_streams(self._namespace, self._settings.stream)]
+        streams.append(domain_stream(self._namespace, self._settings.stream, domain))
+        provisioner = Provisioner(Api(self._connection), self._settings.stream)
+        await provisioner.widen(Topology({config["name"]: config for config in streams}))
+        await Registry(self._connection, self._namespace).register_contracts([kind])
+        self._provisioned.add(domain.name)
+
+
+def _expect(message: Message, kind: Kind, otherwise: str) -> EventType:
+    found = event_type(type(message))
+    if found.kind is not kind:
+        raise UsageError(
+            f"{found.full_name} is a {found.kind.name.lower()}, not a {kind.name.lower()}",
+            code="wrong_kind",
+            object=found.full_name,
+            cure=f"use {otherwise}" if found.kind is not Kind.STATE else "state is written by agents: ctx.state.put",
+        )
+    return found

@@ -1,0 +1,35 @@
+"""Personal data: which fields are marked, and messages without them."""
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from mesh.v1 import options_pb2
+
+MASK = "***"
+"""What stands in the place of personal text."""
+
+
+def masked[M: Message](message: M) -> M:
+    """A copy of the message without personal data: texts become `***`, all else is cleared."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _mask(copy)
+    return copy
+
+
+def _mask(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.GetOptions().Extensions[options_pb2.pii]:
+            message.ClearField(field.name)
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+                setattr(message, field.name, MASK)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for nested in _nested(field, value):
+                _mask(nested)
+
+
+def _nested(field: FieldDescriptor, value: object) -> list[Message]:
+    if not field.is_repeated:
+        return [value]  # type: ignore[list-item]
+    values = value.values() if hasattr(value, "values") else value
+    return [item for item in values if isinstance(item, Message)]  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""JetStream: connection, commits, pulls, provisioning. Nothing outside this folder knows nats-py."""

@@ -1,0 +1,46 @@
+"""The streams of the mesh, as the runtime sees them."""
+
+from collections.abc import Sequence
+
+from mesh.jetstream.api import Api
+from mesh.jetstream.commit import Committer
+from mesh.jetstream.connection import Connection
+from mesh.runtime.ports import Committed, Stored, Write
+
+
+class JetStreamLog:
+    """See `mesh.runtime.ports.Log`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._api = Api(connection)
+        self._committers: dict[str, Committer] = {}
+
+    @property
+    def max_payload(self) -> int:
+        """Largest message the server takes: headers and payload, in bytes."""
+        return self._connection.max_payload
+
+    async def commit(self, stream: str, writes: Sequence[Write]) -> Committed:
+        """Makes all messages visible together, or none."""
+        committer = self._committers.get(stream)
+        if committer is None:
+            committer = self._committers[stream] = Committer(self._connection, stream)
+        return await committer.commit(writes)
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The last message of a subject."""
+        return await self._api.message(stream, last_by_subj=subject)
+
+    async def read(self, stream: str, subject: str) -> list[Stored]:
+        """All messages of a subject, oldest first."""
+        found: list[Stored] = []
+        sequence = 1
+        while message := await self._api.message(stream, seq=sequence, next_by_subj=subject):
+            found.append(message)
+            sequence = message.sequence + 1
+        return found
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Removes all messages of a subject."""
+        await self._api.call(f"STREAM.PURGE.{stream}", {"filter": subject})

@@ -1,0 +1,54 @@
+"""One run of a handler: middleware, timeout, outputs."""
+
+import asyncio
+import contextvars
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import Message
+
+from mesh.agent.agent import CallNext, Middleware
+from mesh.agent.context import Context
+from mesh.agent.handler import Handler, Outputs
+from mesh.errors import MeshError
+
+
+class HandlerTimeout(MeshError):
+    """A handler took longer than its timeout."""
+
+
+def compose(handler: Handler, middlewares: list[Middleware], threads: Executor) -> CallNext:
+    """The chain around a handler; the first middleware is the outermost."""
+    call: CallNext = handler.function if handler.is_async else partial(_in_thread, handler, threads)
+    for middleware in reversed(middlewares):
+        call = partial(middleware, call)
+    return call
+
+
+async def run(call: CallNext, handler: Handler, event: Message, ctx: Context[Any]) -> None:
+    """Runs a handler to its end and collects its outputs in the context.
+
+    Raises:
+        HandlerTimeout: It took longer than its timeout.
+        Exception: Whatever the handler raised.
+    """
+    try:
+        async with asyncio.timeout(handler.timeout) as limit:
+            ctx.emit_all(await call(event, ctx))
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        name = handler.event.full_name
+        raise HandlerTimeout(
+            f"the handler of {name} in agent {ctx.agent} took longer than {handler.timeout:g} s",
+            code="handler_timeout",
+            object=name,
+            cure="make it faster, or raise its timeout: @agent.on(timeout=…)",
+        ) from error
+
+
+async def _in_thread(handler: Handler, threads: Executor, event: Message, ctx: Context[Any]) -> Outputs:
+    context = contextvars.copy_context()
+    call = partial(context.run, handler.function, event, ctx)
+    return await asyncio.get_running_loop().run_in_executor(threads, call)  # type: ignore[arg-type]

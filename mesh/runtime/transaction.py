@@ -1,0 +1,114 @@
+"""From what a handler did to the one commit that makes it visible."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from mesh.agent.context import Context
+from mesh.agent.state import Entry
+from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
+from mesh.contract.event_type import EventType
+from mesh.contract.ids import output_id
+from mesh.contract.namespace import Namespace
+from mesh.runtime.incoming import Incoming
+from mesh.runtime.ports import Tracing, Write
+
+_FOR_EVER: Mapping[str, str] = {"Nats-TTL": "never"}
+_TOMBSTONE: Mapping[str, str] = {"Nats-TTL": "1s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """An output into another domain: committed at home, then published there."""
+
+    stream: str
+    write: Write
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One commit.
+
+    Attributes:
+        writes: Messages of the home stream, those with an id first; empty when there is nothing to commit.
+        forwards: What is published into other domains after the commit.
+    """
+
+    writes: list[Write]
+    forwards: list[Forward]
+
+
+def build(
+    namespace: Namespace, incoming: Incoming, ctx: Context[object], tracing: Tracing, spans: ExitStack
+) -> Transaction:
+    """Makes the commit of one handling. The same handling always makes messages with the same ids.
+
+    Args:
+        namespace: Where the agent lives.
+        incoming: The handled event.
+        ctx: The handler's context, after its run.
+        tracing: Makes the span of each output.
+        spans: Ends the spans of the outputs, after the commit.
+    """
+    home = incoming.handler.event.domain.name
+    writes: list[Write] = []
+    forwards: list[Forward] = []
+    for ordinal, (kind, message) in enumerate(ctx.outputs):
+        event = _output(incoming, ctx.agent, kind, message, ordinal)
+        headers = event.headers() | dict(spans.enter_context(tracing.publish(kind, event)))
+        headers[MSG_ID] = message_id(kind.name, event.id)
+        key = kind.key(message)
+        write = Write(kind.subject(namespace, key), message.SerializeToString(), headers)
+        if kind.domain.name != home:
+            forwards.append(Forward(namespace.stream(kind.domain.name), write))
+            write = Write(namespace.out(home, kind.domain.name, kind.name, key), write.data, headers)
+        writes.append(write)
+    written = [entry for entry in ctx.state.entries if entry.written]
+    if not writes and not written:
+        return Transaction([], [])
+    guards = [entry for entry in ctx.state.entries if not entry.written]
+    for number in range(len(writes), max(1, len(guards))):
+        writes.append(_done(namespace, incoming, ctx, number))
+    for position, guard in enumerate(guards):
+        carrier = writes[position]
+        subject = guard.type.subject(namespace, guard.key)
+        writes[position] = Write(carrier.subject, carrier.data, carrier.headers, guard.sequence, subject)
+    writes.extend(_state(namespace, entry) for entry in written)
+    return Transaction(writes, forwards)
+
+
+def _output(incoming: Incoming, agent: str, kind: EventType, message: Message, ordinal: int) -> CloudEvent:
+    cause = incoming.event
+    return CloudEvent(
+        id=output_id(cause.source, cause.id, agent, ordinal),
+        source=f"/agents/{agent}",
+        type=kind.full_name,
+        subject=f"{kind.entity_type}/{kind.key(message)}",
+        correlation_id=cause.correlation_id,
+        causation_id=cause.id,
+        hops=cause.hops + 1,
+    )
+
+
+def _done(namespace: Namespace, incoming: Incoming, ctx: Context[object], number: int) -> Write:
+    """The record that proves a commit, or carries a guard, where no event does."""
+    cause = incoming.event
+    event = CloudEvent(
+        id=output_id(cause.source, cause.id, f"{ctx.agent}/done", number),
+        source=f"/agents/{ctx.agent}",
+        type="mesh.done",
+        subject=ctx.entity,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.id,
+        hops=cause.hops + 1,
+    )
+    headers = event.headers() | {MSG_ID: message_id("done", event.id)}
+    return Write(namespace.done(incoming.handler.event.domain.name, ctx.agent, incoming.key), b"", headers)
+
+
+def _state(namespace: Namespace, entry: Entry) -> Write:
+    lifetime = _FOR_EVER if entry.data else _TOMBSTONE
+    headers = {"Nats-Rollup": "sub", "ce-type": entry.type.full_name, **lifetime}
+    return Write(entry.type.subject(namespace, entry.key), entry.data, headers, expect=entry.sequence)

@@ -1,0 +1,1 @@
+"""OpenTelemetry: providers, spans and the names they use. Nothing outside this folder knows it."""

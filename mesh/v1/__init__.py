@@ -1,0 +1,1 @@
+"""The messages of mesh itself, generated from `proto/mesh/v1`: contract options, registry, log."""
