@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from mesh.agent.deliver import Deliver, Start, parse_deliver
 from mesh.contract.catalog import Catalog
 from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
-from mesh.contract.event_type import EventType, Kind, event_type
+from mesh.contract.event_type import EventType, Kind
+from mesh.contract.generated import event_type
 from mesh.contract.ids import new_id
 from mesh.contract.namespace import Namespace
 from mesh.contract.validation import validate
@@ -200,9 +201,7 @@ class Mesh:
         raise NotFound(f"no {kind.full_name} of {wanted} within {timeout:g} s", code="timeout", object=kind.full_name)
 
     @asynccontextmanager
-    async def _open(
-        self, kind: EventType, start: Start, key: str | int | None
-    ) -> AsyncIterator[AsyncIterator[Record]]:
+    async def _open(self, kind: EventType, start: Start, key: str | int | None) -> AsyncIterator[AsyncIterator[Record]]:
         await self._provide(kind)
         stream = self._namespace.stream(kind.domain.name)
         every = self._namespace.every(kind.domain.name, kind.kind, kind.name)
@@ -211,7 +210,7 @@ class Mesh:
 
         async def records() -> AsyncIterator[Record]:
             async for message in messages:
-                record = read_record(self._namespace, catalog, stream, message, message.published)
+                record = read_record(self._namespace, catalog, stream, message)
                 if record is not None and record.message is not None:
                     yield record
 

@@ -1,14 +1,14 @@
 """Every error of mesh: a sentence, a code, the object it is about and the cure.
 
-    MeshError
-    ├── UsageError          a call, a setting or a command line that cannot work
-    ├── ContractError       a .proto file or a message that breaks the contract
-    ├── Unreachable         NATS does not answer
-    ├── NotFound            what was asked for does not exist
-    ├── Refused             the server or the mesh refused a request
-    │   └── Conflict        somebody else changed what this write depends on
-    ├── Reject              raised by a handler: dead-letter the event now
-    └── Retry               raised by a handler: deliver the event again later
+MeshError
+├── UsageError          a call, a setting or a command line that cannot work
+├── ContractError       a .proto file or a message that breaks the contract
+├── Unreachable         NATS does not answer
+├── NotFound            what was asked for does not exist
+├── Refused             the server or the mesh refused a request
+│   └── Conflict        somebody else changed what this write depends on
+├── Reject              raised by a handler: dead-letter the event now
+└── Retry               raised by a handler: deliver the event again later
 """
 
 from datetime import timedelta

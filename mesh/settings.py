@@ -24,7 +24,9 @@ class NatsSettings(BaseModel):
     tls_cert: Path | None = Field(None, description="Client certificate.")
     tls_key: Path | None = Field(None, description="Key of the client certificate.")
     connect_timeout: Seconds = Field(5.0, description="Seconds to wait for the first connection.")
-    request_timeout: Seconds = Field(5.0, description="Seconds to wait for one answer of JetStream before trying again.")
+    request_timeout: Seconds = Field(
+        5.0, description="Seconds to wait for one answer of JetStream before trying again."
+    )
     server_bin: Path | None = Field(None, description="nats-server binary for `mesh server`, `mesh dev` and tests.")
 
 
@@ -32,7 +34,9 @@ class StreamSettings(BaseModel):
     """How streams and consumers are provisioned: `MESH_STREAM__…`."""
 
     replicas: Annotated[int, Field(ge=1, le=5)] = Field(1, description="Replicas of every stream: 1, 3 or 5.")
-    duplicate_window: Seconds = Field(120.0, description="Seconds in which the server recognises a repeated message id.")
+    duplicate_window: Seconds = Field(
+        120.0, description="Seconds in which the server recognises a repeated message id."
+    )
     ack_wait: Annotated[float, Field(ge=0.5)] = Field(
         10.0, description="Seconds without a sign of life after which an event is delivered again."
     )
@@ -60,8 +64,10 @@ class Settings(BaseSettings):
     )
 
     namespace: str = Field("mesh", pattern=r"^[a-z][a-z0-9-]*$", description="First token of all subjects.")
-    auto_provision: bool = Field(True, description="Create and widen streams and consumers at start.")
-    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="Port of the health endpoints; 0: none.")
+    auto_provision: bool = Field(default=True, description="Create and widen streams and consumers at start.")
+    health_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8080, description="Port of the health endpoints; 0: none."
+    )
     shutdown_grace: Seconds = Field(30.0, description="Seconds that running handlers get to finish on SIGTERM.")
     max_inflight_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
         64 << 20, description="Bytes of undelivered payload that one consumer holds at most."

@@ -110,7 +110,9 @@ class Worker:
             def missing() -> None:
                 self._consumer_missing(connection)
 
-            running = _RunningAgent(agent, env, resources, connection, self._settings, missing)
+            running = _RunningAgent(
+                agent, env, resources=resources, connection=connection, settings=self._settings, missing=missing
+            )
             await running.start()
             yield running
 
@@ -156,6 +158,7 @@ class _RunningAgent:
         self,
         agent: Agent[Any],
         env: Environment,
+        *,
         resources: object,
         connection: Connection,
         settings: Settings,

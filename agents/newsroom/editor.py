@@ -25,7 +25,7 @@ async def triaged(event: StoryTriaged, ctx: Context) -> Outcome:
     desk = await ctx.state.get_or_new(StoryDesk, event.story_id)
     desk.triaged.CopyFrom(event)
     outcome = settle(desk)
-    ctx.state.put(desk)
+    await ctx.state.put(desk)
     return outcome
 
 
@@ -34,7 +34,7 @@ async def checked(event: FactsChecked, ctx: Context) -> Outcome:
     desk = await ctx.state.get_or_new(StoryDesk, event.story_id)
     desk.facts.CopyFrom(event)
     outcome = settle(desk)
-    ctx.state.put(desk)
+    await ctx.state.put(desk)
     return outcome
 
 
@@ -43,7 +43,7 @@ async def written(event: HeadlineWritten, ctx: Context) -> Outcome:
     desk = await ctx.state.get_or_new(StoryDesk, event.story_id)
     desk.headline.CopyFrom(event)
     outcome = settle(desk)
-    ctx.state.put(desk)
+    await ctx.state.put(desk)
     return outcome
 
 

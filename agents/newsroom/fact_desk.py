@@ -11,9 +11,12 @@ from newsroom import wire
 from newsroom.v1.events_pb2 import FactsChecked, StoryFiled
 
 DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
-MONTH = r"(?:Jan|Feb|March|April|May|June|July|Aug|Sept|Oct|Nov|Dec)(?:\.|uary|ust|ember|ober)?"
+MONTH = (
+    r"(?:(?:Jan|Febr)uary|March|April|May|June|July|August|(?:Sept|Nov|Dec)ember|October"
+    r"|(?:Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)\.?)"
+)
 AMOUNT = r"(?<![\w-])\d+(?:[,.]\d+)*(?: (?:m|b|tr)illion)?"
-ROLE = r"(?:[\w-]+ )?(?:analysts|authorities|media|ministers|officials|police|researchers|scientists|sources)"
+ROLE = r"(?:[\w-]{1,20} )?(?:analysts|authorities|media|ministers|officials|police|researchers|scientists|sources)"
 NAME = rf"(?!{DAY}|(?:A|He|I|In|It|On|She|The|They|We)\b)[A-Z][\w.'’&-]*(?: [A-Z][\w.'’&-]*){{0,4}}"
 
 # The first kind that matches wins: a quotation keeps the numbers in it, money is more than a number.

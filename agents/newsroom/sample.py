@@ -1,4 +1,5 @@
 """Made-up wire stories to try the team with, with the blemishes of real wire copy."""
+# ruff: noqa: PLR2004, S311 - the figures shape a made-up population that anybody may foresee
 
 import random
 

@@ -28,7 +28,7 @@ class Copy(NamedTuple):
 def read(story: StoryFiled) -> Copy:
     title, body = repair(story.title), repair(story.summary)
     dateline = DATELINE.match(body)
-    credit = TITLE_CREDIT.search(title) or re.search(f"({AGENCY})", dateline[0] if dateline else "")
+    credit = TITLE_CREDIT.search(title) or re.search(rf"\b({AGENCY})\b", dateline[0] if dateline else "")
     return Copy(
         title=TITLE_CREDIT.sub("", title),
         body=DATELINE.sub("", body),
@@ -38,8 +38,7 @@ def read(story: StoryFiled) -> Copy:
 
 def repair(text: str) -> str:
     r"""Undoes escapes: `\band` is a line break before `band`, `\$5` a dollar sign, ` #39;` an apostrophe."""
-    text = re.sub(r"\\+(?=\$)", "", text)
-    text = text.replace("\\", " ")
+    text = text.replace("\\$", "$").replace("\\", " ")
     text = ENTITY.sub(lambda entity: html.unescape(f"&{entity[1]};"), text)
     text = TAG.sub(" ", text).replace("''", '"')
     return re.sub(r"\s+(?=,)", "", " ".join(text.split()))

@@ -22,7 +22,7 @@ type Middleware = Callable[[CallNext, Message, Context[Any]], Awaitable[Outputs]
 _NAME = re.compile(r"[a-z](?!.*--)[a-z0-9-]{0,40}")
 
 
-class Agent(Generic[R]):
+class Agent(Generic[R]):  # noqa: UP046 - a default for R needs typing_extensions before Python 3.13
     """A named set of handlers. Its replicas share its durable consumers.
 
     Declaring an agent connects to nothing: `mesh run module:agent` does.
@@ -73,9 +73,6 @@ class Agent(Generic[R]):
         return tuple(self._handlers.values())
 
     @overload
-    def on[F: HandlerFunction](self, event: F, /) -> F: ...
-
-    @overload
     def on[F: HandlerFunction](
         self,
         event: type[Message] | None = None,
@@ -88,6 +85,9 @@ class Agent(Generic[R]):
         isolated: bool = False,
         deliver: Deliver | None = None,
     ) -> Callable[[F], F]: ...
+
+    @overload
+    def on[F: HandlerFunction](self, event: F, /) -> F: ...
 
     def on(
         self,

@@ -11,7 +11,8 @@ from typing_extensions import TypeVar
 from mesh.agent.handler import Handler
 from mesh.agent.state import State
 from mesh.contract.cloudevents import CloudEvent
-from mesh.contract.event_type import EventType, event_type
+from mesh.contract.event_type import EventType
+from mesh.contract.generated import event_type
 from mesh.contract.validation import validate
 from mesh.errors import UsageError
 
@@ -107,8 +108,9 @@ class Context(Generic[R]):
             return
         for message in [returned] if isinstance(returned, Message) else returned:
             if not isinstance(message, Message):
+                name = self._handler.event.full_name
                 raise UsageError(
-                    f"handler of {self._handler.event.full_name} in agent {self.agent} returned {type(message).__name__}",
+                    f"handler of {name} in agent {self.agent} returned {type(message).__name__}",
                     code="bad_output",
                     object=self.agent,
                     cure="return one message, several in a list or tuple, or None",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mesh.errors import UsageError
 
-type Deliver = Literal["all", "new"] | str | datetime | timedelta
+type Deliver = str | datetime | timedelta
 """`"all"`: everything the stream still holds. `"new"`: what is published from now on.
 
 `"since:<time>"`, a `datetime` or a `timedelta` (how far back): everything from that time on. A `<time>` is RFC 3339,

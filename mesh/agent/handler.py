@@ -11,7 +11,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mesh.agent.deliver import Start
-from mesh.contract.event_type import EventType, Kind, event_type
+from mesh.contract.event_type import EventType, Kind
+from mesh.contract.generated import event_type
 from mesh.errors import UsageError
 
 type Outputs = Message | Iterable[Message] | None
@@ -82,7 +83,7 @@ def read_handler(
             f"handler {name} does not say which event it handles",
             code="handler_signature",
             object=name,
-            cure=f"annotate its first parameter with a message class: async def {name}(event: LeadCaptured, ctx: Context)",
+            cure="annotate its first parameter with a message class, e.g. event: LeadCaptured",
         )
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     for option, value in (("concurrency", concurrency), ("timeout", seconds), ("max_attempts", max_attempts)):

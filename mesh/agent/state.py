@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from mesh.contract.event_type import Domain, EventType, Kind, event_type
+from mesh.contract.event_type import Domain, EventType, Kind
+from mesh.contract.generated import event_type
 from mesh.contract.validation import validate
 from mesh.errors import UsageError
 
 type ReadState = Callable[[EventType, str], Awaitable[tuple[bytes, int]]]
-"""Reads the current state of (type, key): its payload, empty when there is none, and its sequence, 0 when there is none."""
+"""Reads the current state of (type, key): payload and sequence; empty and 0 when there is none."""
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from mesh.contract.event_type import EventType, describe
+from mesh.contract.declaration import describe
+from mesh.contract.event_type import EventType
 from mesh.errors import NotFound
 
 
@@ -54,7 +55,11 @@ class Catalog:
             cure = f"write one of {', '.join(t.full_name for t in matches)}"
             raise NotFound(f"several types are called {text}", object=text, cure=cure)
         known = ", ".join(t.full_name for t in self)
-        cure = f"write one of {known}" if known else "start an agent that handles it, or run where its code can be imported"
+        cure = (
+            f"write one of {known}"
+            if known
+            else "start an agent that handles it, or run where its code can be imported"
+        )
         raise NotFound(f"no event, command or state is called {text}", object=text, cure=cure)
 
 

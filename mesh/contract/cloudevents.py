@@ -20,7 +20,7 @@ TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")
 MAX_HOPS: Final = 64
 """Causal depth at which an event is taken for part of a loop."""
 
-_UNSAFE = re.compile(r'[^\x21\x23\x24\x26-\x7e]')
+_UNSAFE = re.compile(r"[^\x21\x23\x24\x26-\x7e]")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 
 

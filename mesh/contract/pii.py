@@ -1,5 +1,8 @@
 """Personal data: which fields are marked, and messages without them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -28,8 +31,8 @@ def _mask(message: Message) -> None:
                 _mask(nested)
 
 
-def _nested(field: FieldDescriptor, value: object) -> list[Message]:
+def _nested(field: FieldDescriptor, value: Any) -> list[Message]:
     if not field.is_repeated:
-        return [value]  # type: ignore[list-item]
-    values = value.values() if hasattr(value, "values") else value
-    return [item for item in values if isinstance(item, Message)]  # type: ignore[attr-defined]
+        return [value]
+    values = value.values() if isinstance(value, Mapping) else value
+    return [item for item in values if isinstance(item, Message)]

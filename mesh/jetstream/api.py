@@ -17,7 +17,6 @@ CONSUMER_NOT_FOUND: Final = 10014
 MESSAGE_NOT_FOUND: Final = 10037
 
 
-
 class Api:
     """Requests to `$JS.API`.
 

@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import nats
 import nats.errors
@@ -76,7 +77,7 @@ class Connection:
             Unreachable: No server answered in time, or it refused the credentials.
         """
         settings = self._settings
-        options = {
+        options: dict[str, Any] = {
             "servers": [url.strip() for url in settings.url.split(",")],
             "name": self._name,
             "max_reconnect_attempts": -1,
@@ -224,7 +225,9 @@ class Connection:
         try:
             await self._client.publish(subject, data, reply, headers=dict(headers) if headers else None)
         except (nats.errors.Error, OSError) as error:
-            raise Unreachable(f"{subject} could not be sent: {error or type(error).__name__}", object=subject) from error
+            raise Unreachable(
+                f"{subject} could not be sent: {str(error) or type(error).__name__}", object=subject
+            ) from error
 
     async def _reply(self, message: Msg) -> None:
         future = self._replies.pop(message.subject.rpartition(".")[2], None)

@@ -99,7 +99,11 @@ class Provisioner:
             return _refusal(f"stream {name}", f"{', '.join(shortens)} would lose data; repeat with --allow-destructive")
         update = actual | changed
         return Step(
-            Verb.UPDATE, f"stream {name}", changes, widens=False, run=lambda: self._call(f"STREAM.UPDATE.{name}", update)
+            Verb.UPDATE,
+            f"stream {name}",
+            changes,
+            widens=False,
+            run=lambda: self._call(f"STREAM.UPDATE.{name}", update),
         )
 
     async def _consumer(self, durable: Durable) -> Step:

@@ -12,6 +12,7 @@ from mesh.jetstream.api import Api
 from mesh.jetstream.connection import Connection
 from mesh.jetstream.delivery import PulledMessage
 from mesh.jetstream.pull import PullConsumer
+from mesh.runtime.ports import Stored
 
 _CAPACITY = 1000
 _MAX_BYTES = 16 << 20
@@ -41,7 +42,7 @@ class Reader:
         self.backlog = 0
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[AsyncIterator[PulledMessage]]:
+    async def open(self) -> AsyncIterator[AsyncIterator[Stored]]:
         """The messages, in the order of the stream. What is published once this is entered is not missed.
 
         Raises:
@@ -67,13 +68,13 @@ class Reader:
             await pull.stop()
             await self._delete()
 
-    async def _messages(self) -> AsyncIterator[PulledMessage]:
+    async def _messages(self) -> AsyncIterator[Stored]:
         while True:
             message, release = await self._queue.get()
             release()
             if message.sequence > self._last:
                 self._last = message.sequence
-                yield message
+                yield Stored(message.subject, message.data, message.headers, message.sequence, message.published)
 
     async def _create(self) -> None:
         config: dict[str, Any] = {

@@ -54,8 +54,8 @@ class LocalServer:
         sync_interval: How often written data is forced to disk, as in `10s`. `always`: before each acknowledgement, so
             that a power failure loses nothing. The death of the process loses nothing either way.
         max_payload: Largest message, headers included, in bytes.
-        extra_config: More text for the configuration file, such as an `authorization` block; it wins over what mesh
-            writes, so `http: 8222` fixes the port of the monitoring endpoints.
+        extra_config: More text for the end of the configuration file: an `authorization` block, say, or
+            `http: "127.0.0.1:8222"` for a fixed port of the monitoring endpoints.
         binary: The nats-server to run, see `server_binary`.
 
     Attributes:
@@ -107,7 +107,7 @@ class LocalServer:
 
     @property
     def monitor_url(self) -> str:
-        """Address of the HTTP monitoring endpoints, such as `/varz` and `/jsz`; each start chooses another port."""
+        """Address of the HTTP monitoring endpoints, such as `/varz` and `/jsz`; every start chooses a port."""
         return self._known(self._monitor_url)
 
     @property

@@ -1,9 +1,8 @@
 """A message of the log, decoded as far as its contract is known."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
@@ -12,20 +11,8 @@ from mesh.contract.catalog import Catalog
 from mesh.contract.cloudevents import CloudEvent, read_headers
 from mesh.contract.namespace import Address, Namespace
 from mesh.contract.pii import masked
+from mesh.runtime.ports import Stored
 from mesh.v1.log_pb2 import DeadLetter
-
-
-class Stored(Protocol):
-    """A message as a stream holds it."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def sequence(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +71,7 @@ class Record:
         return json_format.MessageToDict(shown, preserving_proto_field_name=True)
 
 
-def read_record(
-    namespace: Namespace, catalog: Catalog, stream: str, stored: Stored, time: datetime
-) -> Record | None:
+def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Stored) -> Record | None:
     """Decodes a message of a domain's stream; None for a subject that is not one of the mesh."""
     address = namespace.parse(stored.subject)
     if address is None:
@@ -100,7 +85,7 @@ def read_record(
         type=type_name,
         agent=event.source.removeprefix("/agents/") if event.source.startswith("/agents/") else "",
         seq=stored.sequence,
-        time=time,
+        time=stored.time,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
         stream=stream,
@@ -110,6 +95,7 @@ def read_record(
 
 
 def _decode(catalog: Catalog, address: Address, event: CloudEvent, data: bytes) -> tuple[str, Message | None]:
+    cls: type[Message]
     if address.kind == "dead":
         found, cls = DeadLetter.DESCRIPTOR.full_name, DeadLetter
     else:

@@ -77,7 +77,7 @@ class Dispatcher:
     async def _fly(self, place: _Place, flight: Flight, release: Callable[[], None]) -> None:
         try:
             await self._handle(flight)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one broken handling must not end the others
             _log.exception("the handling of message %d in %s broke", place[0], flight.delivery.stream)
             flight.delivery.nak(1.0)
         finally:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from mesh.agent.agent import Agent
@@ -135,7 +136,7 @@ class Handling:
             flight.started = True
             if suspect:
                 alone = JournalEntry.Alone(process=f"{os.getpid()}")
-                await _persist(lambda: journal.append(JournalEntry(alone=alone, delivery=delivery.delivered)))
+                await _persist(partial(journal.append, JournalEntry(alone=alone, delivery=delivery.delivered)))
             await self._attempt(flight, journal, address, incoming)
 
     async def _attempt(self, flight: Flight, journal: Journal, address: Address, incoming: Incoming) -> None:
@@ -171,7 +172,10 @@ class Handling:
             if run_number:
                 incoming = decode(flight.delivery, address, handler)
             ctx = self._context(incoming, attempt)
-            with self._env.tracing.process(handler.event, incoming.event, self._agent.name, attempt), ExitStack() as spans:
+            with (
+                self._env.tracing.process(handler.event, incoming.event, self._agent.name, attempt),
+                ExitStack() as spans,
+            ):
                 await run(self._calls[handler.event], handler, incoming.message, ctx)
                 transaction = build(self._env.namespace, incoming, ctx, self._env.tracing, spans)
                 try:
@@ -185,9 +189,9 @@ class Handling:
     async def _commit(self, kind: EventType, transaction: Transaction) -> None:
         log, home = self._env.log, self._env.namespace.stream(kind.domain.name)
         if transaction.writes:
-            await _persist(lambda: log.commit(home, transaction.writes))
+            await _persist(partial(log.commit, home, transaction.writes))
         for forward in transaction.forwards:
-            await _persist(lambda forward=forward: log.commit(forward.stream, [forward.write]))
+            await _persist(partial(log.commit, forward.stream, [forward.write]))
 
     def _context(self, incoming: Incoming, attempt: int) -> Context[Any]:
         handler = incoming.handler
@@ -225,7 +229,7 @@ class Handling:
         )
         entry = JournalEntry(failure=failure, delivery=flight.delivery.delivered)
         with suppress(Conflict):
-            await _persist(lambda: journal.append(entry))
+            await _persist(partial(journal.append, entry))
 
     async def _give_up(self, flight: Flight, journal: Journal, address: Address, code: str, error: Exception) -> None:
         """Keeps the event as a dead letter, then ends its deliveries."""
@@ -241,7 +245,7 @@ class Handling:
             attempts=journal.attempts + counted,
             max_payload=self._env.log.max_payload,
         )
-        await _persist(lambda: self._env.log.commit(flight.delivery.stream, [write]))
+        await _persist(partial(self._env.log.commit, flight.delivery.stream, [write]))
         self._counters.dead_lettered += 1
         _log.error("agent %s gave up %s %s: %s", self._agent.name, address.name, address.key, _sentence(error))
         flight.term(f"{code}: {_sentence(error)}"[:256])

@@ -25,20 +25,13 @@ class Delivery(Protocol):
         published: When the stream stored the message.
     """
 
-    @property
-    def subject(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def stream(self) -> str: ...
-    @property
-    def sequence(self) -> int: ...
-    @property
-    def delivered(self) -> int: ...
-    @property
-    def published(self) -> datetime: ...
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+    stream: str
+    sequence: int
+    delivered: int
+    published: datetime
 
     def ack(self) -> None:
         """It is done."""

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import Message
 
@@ -20,7 +20,7 @@ class HandlerTimeout(MeshError):
 
 def compose(handler: Handler, middlewares: list[Middleware], threads: Executor) -> CallNext:
     """The chain around a handler; the first middleware is the outermost."""
-    call: CallNext = handler.function if handler.is_async else partial(_in_thread, handler, threads)
+    call: CallNext = cast(CallNext, handler.function) if handler.is_async else partial(_in_thread, handler, threads)
     for middleware in reversed(middlewares):
         call = partial(middleware, call)
     return call
@@ -33,8 +33,9 @@ async def run(call: CallNext, handler: Handler, event: Message, ctx: Context[Any
         HandlerTimeout: It took longer than its timeout.
         Exception: Whatever the handler raised.
     """
+    limit = asyncio.timeout(handler.timeout)
     try:
-        async with asyncio.timeout(handler.timeout) as limit:
+        async with limit:
             ctx.emit_all(await call(event, ctx))
     except TimeoutError as error:
         if not limit.expired():

@@ -69,8 +69,8 @@ def build(
     if not writes and not written:
         return Transaction([], [])
     guards = [entry for entry in ctx.state.entries if not entry.written]
-    for number in range(len(writes), max(1, len(guards))):
-        writes.append(_done(namespace, incoming, ctx, number))
+    missing = range(len(writes), max(1, len(guards)))
+    writes.extend(_done(namespace, incoming, ctx, number) for number in missing)
     for position, guard in enumerate(guards):
         carrier = writes[position]
         subject = guard.type.subject(namespace, guard.key)

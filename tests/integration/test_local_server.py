@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,6 +38,18 @@ def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+async def answer[T](ask: Callable[[], Awaitable[T]], timeout: float = 30.0) -> T:
+    """What `ask` returns once it stops failing, as it does while a leader is being elected."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return await ask()
+        except NatsError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
 
 
 def is_gone(pid: int) -> bool:
@@ -269,7 +281,7 @@ async def test_a_cluster_of_three_elects_a_leader_and_stores_a_stream_three_time
         cluster.servers[0].start()
 
         async with jetstream(cluster.servers[0].url) as js:
-            assert (await js.get_last_msg("THREE", "three.one")).data == b"1"
+            assert (await answer(lambda: js.get_last_msg("THREE", "three.one"))).data == b"1"
 
 
 async def test_the_fixtures_of_the_plugin_give_a_server_and_a_namespace_of_ones_own(mesh_server, mesh_namespace):

@@ -42,6 +42,7 @@ def test_leftovers_of_the_wire_are_repaired(raw, repaired):
         ("Oil Up", " NEW YORK (Reuters) - Oil rose.", ("Oil Up", "Oil rose.", "Reuters")),
         ("Phone Out", "OVERLAND PARK, Kan. (AP) -- It is out.", ("Phone Out", "It is out.", "AP")),
         ("Troops", "Canadian Press - AL-FASHER, Sudan (AP) - Dozens.", ("Troops", "Dozens.", "Canadian Press")),
+        ("Rain", "CAPE TOWN - It rained.", ("Rain", "It rained.", "")),
         ("Rain", "BALTIMORE, Aug. 14 -- It rained.", ("Rain", "It rained.", "")),
         ("Comet (SPACE.com)", "SPACE.com - A comet.", ("Comet", "A comet.", "SPACE.com")),
         (
@@ -85,6 +86,7 @@ def claims(text, agency=""):
         ("A raise of 3%", FactsChecked.KIND_PERCENT, "3%"),
         ("It opens on Monday", FactsChecked.KIND_DATE, "Monday"),
         ("It opens on Aug. 14", FactsChecked.KIND_DATE, "Aug. 14"),
+        ("Posted Aug 4", FactsChecked.KIND_DATE, "Aug 4"),
         ("The first since 1998", FactsChecked.KIND_DATE, "1998"),
         ("Some 150,000 people", FactsChecked.KIND_NUMBER, "150,000"),
         ("Some 5 million people", FactsChecked.KIND_NUMBER, "5 million"),

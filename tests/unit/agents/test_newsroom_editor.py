@@ -3,7 +3,7 @@ from itertools import permutations
 
 import protovalidate
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from newsroom import editor, fact_desk, headline_desk, triage
@@ -56,6 +56,7 @@ def test_the_part_that_completes_the_desk_decides_the_story_in_any_order(arrivin
     assert third == decided(QUAKE)
 
 
+@settings(deadline=None)
 @given(st.permutations([0, 0, 1, 1, 2, 2]))
 def test_a_part_that_is_handed_in_again_never_decides_a_story_twice(order):
     arriving = [parts(QUAKE)[number] for number in order]
@@ -96,6 +97,7 @@ def test_sample_stories_are_published_and_spiked():
     assert {type(decided(story)) for story in sample} == {StoryPublished, StorySpiked}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.text(min_size=1), st.text(min_size=1))
 def test_any_story_is_decided(topic, title, summary):
     assert_decided_validly([StoryFiled(story_id="1", topic=topic, title=title, summary=summary)])

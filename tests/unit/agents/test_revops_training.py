@@ -9,7 +9,7 @@ from revops.sample import leads
 
 def write(path, *, duration):
     """A CSV of sample leads that convert when an earlier campaign won them, and now and then otherwise."""
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311 - made-up answers
     with path.open("w", newline="") as file:
         columns = [field.name for field in leads(1)[0].DESCRIPTOR.fields if field.name != "lead_id"]
         rows = csv.DictWriter(file, [*columns, "duration", "y"])
