@@ -1,9 +1,9 @@
 """Settings: one root, read from the environment with the prefix `MESH_` and `__` between levels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.errors import UsageError
@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         8080, description="Port of the health endpoints; 0: none."
     )
     shutdown_grace: Seconds = Field(30.0, description="Seconds that running handlers get to finish on SIGTERM.")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = Field(
+        "INFO", description="Least severe messages that are logged."
+    )
     max_inflight_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
         64 << 20, description="Bytes of undelivered payload that one consumer holds at most."
     )

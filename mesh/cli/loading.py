@@ -15,18 +15,17 @@ from mesh.errors import MeshError, UsageError
 if TYPE_CHECKING:
     from mesh.agent.agent import Agent
 
-AgentsArgument = Annotated[
-    list[str], typer.Argument(metavar="MODULE:AGENT...", help="Agents, as in revops.pricing:agent.", show_default=False)
-]
+AgentsArgument = Annotated[list[str], typer.Argument(metavar="MODULE:AGENT...", help="As in revops.pricing:agent.")]
 """The type of a command's parameter `agents: AgentsArgument`."""
 
 AppDirOption = Annotated[
     Path,
-    typer.Option(exists=True, file_okay=False, help="Folder that modules are imported from, and its folder agents/."),
+    typer.Option(exists=True, file_okay=False, help="Folder to import from, and from its folder agents if it has one."),
 ]
 """The type of a command's parameter `app_dir: AppDirOption = Path()`."""
 
 _SOURCE_ROOT = "agents"
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 def load_agents(names: Sequence[str], app_dir: Path = Path()) -> "list[Agent[Any]]":
@@ -40,10 +39,18 @@ def load_agents(names: Sequence[str], app_dir: Path = Path()) -> "list[Agent[Any
         UsageError: A name has another form, there is no such module or attribute, it is not an agent, or the module
             fails when it is imported; then the exception of the module is the cause.
     """
+    app_dir = app_dir.resolve()
     for folder in (app_dir, app_dir / _SOURCE_ROOT):
-        if folder.is_dir() and str(folder.resolve()) not in sys.path:
-            sys.path.insert(0, str(folder.resolve()))
+        if folder.is_dir() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     return [_load(name, app_dir) for name in names]
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of an exception without the frames of mesh and of the import machinery."""
+    report = traceback.TracebackException.from_exception(error)
+    report.stack = traceback.StackSummary.from_list(_user_frames(error))
+    return "".join(report.format(chain=False))
 
 
 def run_async[T](main: Coroutine[Any, Any, T]) -> T:
@@ -58,14 +65,14 @@ def run_async[T](main: Coroutine[Any, Any, T]) -> T:
 def _load(name: str, app_dir: Path) -> "Agent[Any]":
     from mesh.agent.agent import Agent
 
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UsageError(
             f"{name!r} does not name an agent", object=name, cure="write module:attribute, as in revops.pricing:agent"
         )
     try:
         module = import_module(module_name)
-    except Exception as error:  # noqa: BLE001 - the module may raise whatever it likes
+    except Exception as error:
         raise _import_error(module_name, app_dir, error) from error
     agent = getattr(module, attribute, None)
     if isinstance(agent, Agent):
@@ -77,17 +84,27 @@ def _load(name: str, app_dir: Path) -> "Agent[Any]":
 
 
 def _import_error(module: str, app_dir: Path, error: Exception) -> UsageError:
-    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
         return UsageError(
-            f"there is no module {module} in {app_dir.resolve()}",
+            f"there is no module {error.name} in {app_dir}",
             code="module_not_found",
             object=module,
             cure="name the folder it is imported from with --app-dir",
         )
-    if isinstance(error, SyntaxError) and error.filename:
+    frames = _user_frames(error)
+    own = [f for f in frames if Path(f.filename).is_relative_to(app_dir) and "site-packages" not in f.filename]
+    where = "".join(f"{frame.filename}:{frame.lineno}" for frame in (own or frames)[-1:]) or module
+    what = f"{type(error).__name__}: {error}"
+    cure = "mend the module"
+    if isinstance(error, SyntaxError):
         where, what = f"{error.filename}:{error.lineno}", error.msg
-    else:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where, what = f"{frame.filename}:{frame.lineno}", f"{type(error).__name__}: {error}"
-    cure = error.cure if isinstance(error, MeshError) else "mend the module"
-    return UsageError(f"module {module} cannot be imported: {where}: {what}", code="import_failed", object=module, cure=cure)
+    elif isinstance(error, MeshError):
+        what, cure = error.args[0], error.cure
+    return UsageError(
+        f"module {module} cannot be imported: {where}: {what}", code="import_failed", object=where, cure=cure
+    )
+
+
+def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    machinery = (_PACKAGE, "<frozen importlib", import_module.__code__.co_filename)
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]

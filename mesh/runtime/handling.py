@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -33,8 +34,9 @@ from mesh.v1.log_pb2 import JournalEntry
 _log = logging.getLogger("mesh.runtime")
 
 _MAX_CONFLICTS = 10
-_UNKNOWN_DELAY = 5.0
-_MAX_DELAY = 60.0
+_UNKNOWN_DELAY = 1.0
+_MAX_UNKNOWN_DELAY = 15.0
+"""Seconds that an event waits for a version of the agent that handles it: at first, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +136,19 @@ class Handling:
             return
         async with self._env.gate.alone() if suspect else self._env.gate.shared(), self._slots[handler.event]:
             flight.started = True
-            if suspect:
-                alone = JournalEntry.Alone(process=f"{os.getpid()}")
-                await _persist(partial(journal.append, JournalEntry(alone=alone, delivery=delivery.delivered)))
+            if suspect and not await self._announce_alone(flight, journal):
+                return
             await self._attempt(flight, journal, address, incoming)
+
+    async def _announce_alone(self, flight: Flight, journal: Journal) -> bool:
+        """Writes down that the event runs alone; False when another process that has it was quicker."""
+        alone = JournalEntry.Alone(process=f"{socket.gethostname()}/{os.getpid()}")
+        try:
+            await _persist(partial(journal.append, JournalEntry(alone=alone, delivery=flight.delivery.delivered)))
+        except Conflict:
+            flight.delivery.nak(self._env.retry.base)
+            return False
+        return True
 
     async def _attempt(self, flight: Flight, journal: Journal, address: Address, incoming: Incoming) -> None:
         """One attempt of the handler, and its consequences."""
@@ -214,7 +225,7 @@ class Handling:
     async def _postpone(self, flight: Flight, journal: Journal, address: Address) -> None:
         """A newer version of the agent reads this event: leave it to that, or to a later version of this process."""
         _log.info("agent %s has no handler for %s.%s in this version", self._agent.name, address.domain, address.name)
-        delay = min(_UNKNOWN_DELAY * 2 ** min(flight.delivery.delivered - 1, 10), _MAX_DELAY)
+        delay = min(_UNKNOWN_DELAY * 1.5 ** min(flight.delivery.delivered - 1, 20), _MAX_UNKNOWN_DELAY)
         await self._hand_back(flight, journal, "no handler in this version", delay)
 
     async def _hand_back(self, flight: Flight, journal: Journal, reason: str, delay: float = 0.0) -> None:

@@ -1,0 +1,57 @@
+"""The `mesh` command line.
+
+Its modules import typer and the standard library only; what costs time to load is loaded inside the commands.
+"""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from mesh.cli import dev, doctor, proto, provision, run, server, version
+from mesh.cli.output import print_error
+from mesh.errors import MeshError, Unreachable, UsageError
+
+_INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
+
+app = typer.Typer(
+    name="mesh",
+    help="Event-driven AI agents on NATS JetStream.",
+    epilog="Exit codes: 0 done, 1 failed or not found, 2 wrong usage, 3 NATS cannot be reached.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # colours in --help would load rich, and triple its time
+)
+app.command()(server.server)
+app.command()(run.run)
+app.command()(dev.dev)
+app.command()(provision.plan)
+app.command()(provision.apply)
+app.command()(proto.proto)
+app.command()(doctor.doctor)
+app.command()(version.version)
+
+
+@app.callback(invoke_without_command=True)
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Runs the command line and ends the process. A mistake of the user is one sentence, never a traceback."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(_INTERRUPTED)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "mesh"
+        _fail(UsageError(error.format_message().rstrip("."), object=command, cure=f"see {command} --help"))
+    except MeshError as error:
+        _fail(error)
+
+
+def _fail(error: MeshError) -> NoReturn:
+    print_error(error, as_json="--json" in sys.argv)
+    sys.exit(2 if isinstance(error, UsageError) else 3 if isinstance(error, Unreachable) else 1)
