@@ -23,8 +23,9 @@ from mesh.jetstream.pull import PullConsumer
 from mesh.jetstream.registry import Registry
 from mesh.jetstream.topology import durables, topology
 from mesh.runtime.dispatcher import Dispatcher
+from mesh.runtime.execution import Environment
 from mesh.runtime.gate import Gate
-from mesh.runtime.handling import Counters, Environment, Handling
+from mesh.runtime.handling import Counters, Handling
 from mesh.settings import Settings
 from mesh.telemetry.setup import tracing
 from mesh.v1.registry_pb2 import Presence

@@ -38,7 +38,9 @@ class Stage:
             health_port=0,
             shutdown_grace=changes.pop("grace", 5.0),
             nats=NatsSettings(url=server.url),
-            stream=StreamSettings(ack_wait=changes.pop("ack_wait", 2.0)),
+            stream=StreamSettings(
+                ack_wait=changes.pop("ack_wait", 2.0), duplicate_window=changes.pop("duplicate_window", 120.0)
+            ),
             retry=RetrySettings(base=changes.pop("retry_base", 0.1)),
             **changes,
         )
@@ -97,7 +99,8 @@ class Stage:
     async def messages(self, domain, filter):
         """Stored messages of a filter, oldest first."""
         log = JetStreamLog(self.mesh.connection)
-        return await log.read(self.names.stream(domain), f"{self.names.name}.{domain}.{filter}")
+        found = log.read(self.names.stream(domain), f"{self.names.name}.{domain}.{filter}")
+        return [stored async for stored in found]
 
     async def dead_letters(self, domain):
         return [DeadLetter.FromString(stored.data) for stored in await self.messages(domain, "dead.>")]

@@ -122,6 +122,10 @@ class Namespace:
         """Subject under which an output into another domain is committed at home."""
         return f"{self.name}.{domain}.out.{target}.{name}.{encode_token(key)}"
 
+    def every_out(self, domain: str, target: str, name: str) -> str:
+        """Filter for all keys of an output into another domain."""
+        return f"{self.name}.{domain}.out.{target}.{name}.*"
+
     def done(self, domain: str, agent: str, key: str) -> str:
         """Subject of the record of a commit that holds no event."""
         return f"{self.name}.{domain}.done.{agent}.{encode_token(key)}"

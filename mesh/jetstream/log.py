@@ -1,6 +1,6 @@
 """The streams of the mesh, as the runtime sees them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from mesh.jetstream.api import Api
 from mesh.jetstream.commit import Committer
@@ -32,14 +32,11 @@ class JetStreamLog:
         """The last message of a subject."""
         return await self._api.message(stream, last_by_subj=subject)
 
-    async def read(self, stream: str, subject: str) -> list[Stored]:
-        """All messages of a subject, oldest first."""
-        found: list[Stored] = []
-        sequence = 1
-        while message := await self._api.message(stream, seq=sequence, next_by_subj=subject):
-            found.append(message)
-            sequence = message.sequence + 1
-        return found
+    async def read(self, stream: str, subject: str, start: int = 1) -> AsyncIterator[Stored]:
+        """The messages of a subject from a sequence on, oldest first."""
+        while message := await self._api.message(stream, seq=start, next_by_subj=subject):
+            yield message
+            start = message.sequence + 1
 
     async def purge(self, stream: str, subject: str) -> None:
         """Removes all messages of a subject."""

@@ -1,61 +1,31 @@
-"""One event from delivery to settlement: decode, run, commit, ack – or retry, or dead letter."""
+"""One event from delivery to settlement: admitted, executed, acknowledged – or tried again, or given up."""
 
 import asyncio
 import logging
 import os
-import random
 import socket
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from mesh.agent.agent import Agent
-from mesh.agent.context import Context
 from mesh.agent.handler import Handler
-from mesh.agent.settlement import GiveUp, RetryPolicy, settle
-from mesh.agent.state import State
-from mesh.contract.event_type import EventType
-from mesh.contract.namespace import Address, Namespace
-from mesh.errors import Conflict, MeshError, Retry, Unreachable
+from mesh.agent.settlement import GiveUp, settle
+from mesh.contract.namespace import Address
+from mesh.errors import Conflict, MeshError
 from mesh.runtime.dead_letter import dead_letter, trace
+from mesh.runtime.execution import Environment, Execution, persist
 from mesh.runtime.flight import Flight
-from mesh.runtime.gate import Gate
 from mesh.runtime.incoming import Incoming, Router, Undeliverable, attributes, decode
 from mesh.runtime.journal import Journal
-from mesh.runtime.ports import Log, Tracing
-from mesh.runtime.run import compose, run
-from mesh.runtime.transaction import Transaction, build
 from mesh.v1.log_pb2 import JournalEntry
 
 _log = logging.getLogger("mesh.runtime")
 
-_MAX_CONFLICTS = 10
 _UNKNOWN_DELAY = 1.0
 _MAX_UNKNOWN_DELAY = 15.0
 """Seconds that an event waits for a version of the agent that handles it: at first, and at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What all agents of a process share.
-
-    Attributes:
-        namespace: Where the agents live.
-        log: The streams.
-        tracing: Makes spans.
-        retry: How long failed events wait.
-        gate: Lets suspects run alone.
-    """
-
-    namespace: Namespace
-    log: Log
-    tracing: Tracing
-    retry: RetryPolicy
-    gate: Gate
 
 
 @dataclass(slots=True)
@@ -86,16 +56,14 @@ class Handling:
     def __init__(self, env: Environment, agent: Agent[Any], resources: object, counters: Counters) -> None:
         self._env = env
         self._agent = agent
-        self._resources = resources
         self._counters = counters
         self._router = Router(env.namespace, agent.name, agent.handlers)
-        self._threads = ThreadPoolExecutor(max(h.concurrency for h in agent.handlers), f"{agent.name}-handler")
-        self._calls = {h.event: compose(h, agent.middlewares, self._threads) for h in agent.handlers}
+        self._execution = Execution(env, agent, resources)
         self._slots = {h.event: asyncio.Semaphore(h.concurrency) for h in agent.handlers}
 
     def close(self) -> None:
-        """Lets go of the threads of synchronous handlers; one that is stuck ends with the process."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Lets go of the threads of synchronous handlers."""
+        self._execution.close()
 
     async def handle(self, flight: Flight) -> None:
         """Takes a delivery to its settlement. Cancelling hands the event back to the agent's other replicas."""
@@ -124,7 +92,7 @@ class Handling:
             await self._give_up(flight, journal, address, error.code, error)
             return
         if delivery.delivered > 1:
-            await _persist(journal.load)
+            await persist(journal.load)
         suspect = journal.is_suspect(delivery.delivered) and not flight.seen_before
         if suspect and journal.died_alone() >= handler.max_attempts:
             killed = MeshError(
@@ -144,7 +112,7 @@ class Handling:
         """Writes down that the event runs alone; False when another process that has it was quicker."""
         alone = JournalEntry.Alone(process=f"{socket.gethostname()}/{os.getpid()}")
         try:
-            await _persist(partial(journal.append, JournalEntry(alone=alone, delivery=flight.delivery.delivered)))
+            await persist(partial(journal.append, JournalEntry(alone=alone, delivery=flight.delivery.delivered)))
         except Conflict:
             flight.delivery.nak(self._env.retry.base)
             return False
@@ -154,7 +122,7 @@ class Handling:
         """One attempt of the handler, and its consequences."""
         handler, attempt = incoming.handler, journal.attempts + 1
         try:
-            await self._run(flight, address, incoming, attempt)
+            await self._execution.execute(flight.delivery, address, incoming, attempt)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
             settlement = settle(error, attempt=attempt, max_attempts=handler.max_attempts, policy=self._env.retry)
             if isinstance(settlement, GiveUp):
@@ -176,52 +144,6 @@ class Handling:
             with suppress(MeshError):
                 await journal.purge()
 
-    async def _run(self, flight: Flight, address: Address, incoming: Incoming, attempt: int) -> None:
-        """Runs the handler until its commit meets no conflict."""
-        handler = incoming.handler
-        for run_number in range(_MAX_CONFLICTS):
-            if run_number:
-                incoming = decode(flight.delivery, address, handler)
-            ctx = self._context(incoming, attempt)
-            with (
-                self._env.tracing.process(handler.event, incoming.event, self._agent.name, attempt),
-                ExitStack() as spans,
-            ):
-                await run(self._calls[handler.event], handler, incoming.message, ctx)
-                transaction = build(self._env.namespace, incoming, ctx, self._env.tracing, spans)
-                try:
-                    await self._commit(handler.event, transaction)
-                except Conflict:
-                    await asyncio.sleep(random.uniform(0, 0.02))  # noqa: S311 - jitter, not a secret
-                else:
-                    return
-        raise Retry("others keep changing the state it depends on", after=random.uniform(0.1, 1.0))  # noqa: S311
-
-    async def _commit(self, kind: EventType, transaction: Transaction) -> None:
-        log, home = self._env.log, self._env.namespace.stream(kind.domain.name)
-        if transaction.writes:
-            await _persist(partial(log.commit, home, transaction.writes))
-        for forward in transaction.forwards:
-            await _persist(partial(log.commit, forward.stream, [forward.write]))
-
-    def _context(self, incoming: Incoming, attempt: int) -> Context[Any]:
-        handler = incoming.handler
-        return Context(
-            agent=self._agent.name,
-            handler=handler,
-            event=incoming.event,
-            key=incoming.key,
-            attempt=attempt,
-            deadline=datetime.now(UTC) + timedelta(seconds=handler.timeout),
-            resources=self._resources,
-            state=State(handler.event.domain, self._read_state),
-        )
-
-    async def _read_state(self, kind: EventType, key: str) -> tuple[bytes, int]:
-        stream, subject = self._env.namespace.stream(kind.domain.name), kind.subject(self._env.namespace, key)
-        stored = await self._env.log.last(stream, subject)
-        return (stored.data, stored.sequence) if stored else (b"", 0)
-
     async def _postpone(self, flight: Flight, journal: Journal, address: Address) -> None:
         """A newer version of the agent reads this event: leave it to that, or to a later version of this process."""
         _log.info("agent %s has no handler for %s.%s in this version", self._agent.name, address.domain, address.name)
@@ -240,7 +162,7 @@ class Handling:
         )
         entry = JournalEntry(failure=failure, delivery=flight.delivery.delivered)
         with suppress(Conflict):
-            await _persist(partial(journal.append, entry))
+            await persist(partial(journal.append, entry))
 
     async def _give_up(self, flight: Flight, journal: Journal, address: Address, code: str, error: Exception) -> None:
         """Keeps the event as a dead letter, then ends its deliveries."""
@@ -256,7 +178,7 @@ class Handling:
             attempts=journal.attempts + counted,
             max_payload=self._env.log.max_payload,
         )
-        await _persist(partial(self._env.log.commit, flight.delivery.stream, [write]))
+        await persist(partial(self._env.log.commit, flight.delivery.stream, [write]))
         self._counters.dead_lettered += 1
         _log.error("agent %s gave up %s %s: %s", self._agent.name, address.name, address.key, _sentence(error))
         flight.term(f"{code}: {_sentence(error)}"[:256])
@@ -268,18 +190,6 @@ class Handling:
         redo = flight.delivery.headers.get("mesh-redo")
         event_id = f"{event.id}/redo/{redo}" if redo else event.id
         return Journal(self._env.log, self._env.namespace, self._agent.name, event_id)
-
-
-async def _persist[T](operation: Callable[[], Awaitable[T]]) -> T:
-    """Repeats an operation on the log until NATS answers."""
-    delay = 0.1
-    while True:
-        try:
-            return await operation()
-        except Unreachable as error:
-            _log.warning("%s; trying again", error)
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
-            delay = min(delay * 2, 5.0)
 
 
 def _sentence(error: BaseException) -> str:

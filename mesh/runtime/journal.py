@@ -28,7 +28,7 @@ class Journal:
 
     async def load(self) -> None:
         """Reads what earlier deliveries wrote."""
-        stored = await self._log.read(self._stream, self._subject)
+        stored = [message async for message in self._log.read(self._stream, self._subject)]
         self.entries = [JournalEntry.FromString(message.data) for message in stored]
         self._sequence = stored[-1].sequence if stored else 0
 

@@ -1,6 +1,6 @@
 """What the runtime needs from the world around it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -114,8 +114,10 @@ class Log(Protocol):
         """
         ...
 
-    async def read(self, stream: str, subject: str) -> list[Stored]:
-        """All messages of a subject, oldest first, as the leader of the stream has them.
+    def read(self, stream: str, subject: str, start: int = 1) -> AsyncIterator[Stored]:
+        """The messages of a subject from a sequence on, oldest first, as the leader of the stream has them.
+
+        The subject may be a filter with wildcards.
 
         Raises:
             Unreachable: NATS does not answer.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from mesh.agent.context import Context
+from mesh.agent.handler import Handler
 from mesh.agent.state import Entry
 from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
 from mesh.contract.event_type import EventType
@@ -55,6 +56,7 @@ def build(
     home = incoming.handler.event.domain.name
     writes: list[Write] = []
     forwards: list[Forward] = []
+    proven = False
     for ordinal, (kind, message) in enumerate(ctx.outputs):
         event = _output(incoming, ctx.agent, kind, message, ordinal)
         headers = event.headers() | dict(spans.enter_context(tracing.publish(kind, event)))
@@ -63,20 +65,37 @@ def build(
         write = Write(kind.subject(namespace, key), message.SerializeToString(), headers)
         if kind.domain.name != home:
             forwards.append(Forward(namespace.stream(kind.domain.name), write))
-            write = Write(namespace.out(home, kind.domain.name, kind.name, key), write.data, headers)
+            write = Write(output_subject(namespace, incoming.handler, kind, key), write.data, headers)
+        proven = proven or (kind is proving_type(incoming.handler) and key == incoming.key)
         writes.append(write)
     written = [entry for entry in ctx.state.entries if entry.written]
     if not writes and not written:
         return Transaction([], [])
     guards = [entry for entry in ctx.state.entries if not entry.written]
-    missing = range(len(writes), max(1, len(guards)))
-    writes.extend(_done(namespace, incoming, ctx, number) for number in missing)
+    records = max(not proven, len(guards) - len(writes))
+    writes.extend(_done(namespace, incoming, ctx, number) for number in range(records))
     for position, guard in enumerate(guards):
         carrier = writes[position]
         subject = guard.type.subject(namespace, guard.key)
         writes[position] = Write(carrier.subject, carrier.data, carrier.headers, guard.sequence, subject)
     writes.extend(_state(namespace, entry) for entry in written)
     return Transaction(writes, forwards)
+
+
+def proving_type(handler: Handler) -> EventType | None:
+    """The output type that proves a commit by itself, when it is emitted under the input's key.
+
+    A handler that declares several types has none: an answer of another type would carry another message id.
+    """
+    return handler.emits[0] if len(handler.emits) == 1 else None
+
+
+def output_subject(namespace: Namespace, handler: Handler, kind: EventType, key: str) -> str:
+    """Where an output is committed: its own subject, or `out` for one into another domain."""
+    home = handler.event.domain.name
+    if kind.domain.name == home:
+        return kind.subject(namespace, key)
+    return namespace.out(home, kind.domain.name, kind.name, key)
 
 
 def _output(incoming: Incoming, agent: str, kind: EventType, message: Message, ordinal: int) -> CloudEvent:

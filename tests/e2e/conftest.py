@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import Stage
+from support import Stage, eventually
 
 APPS = Path(__file__).parent / "apps"
 
@@ -22,9 +22,14 @@ class AgentProcess:
 
     def start(self):
         command = [sys.executable, "-m", "mesh", "run", self._target, "--app-dir", str(APPS)]
-        self.process = subprocess.Popen(command, env=os.environ | self._env, stdout=self._log, stderr=self._log)
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=os.environ | self._env, stdout=log, stderr=log)
         self.starts += 1
         return self
+
+    async def ready(self):
+        """Waits until the process of the last start runs its agents."""
+        await eventually(lambda: self._log.read_text().count(" running ") >= self.starts)
 
     def kill(self):
         self.process.kill()
@@ -55,13 +60,12 @@ def processes(tmp_path):
 
     @contextmanager
     def run(stage, target):
-        log_path = tmp_path / f"{target.replace(':', '-')}.log"
-        with log_path.open("ab") as log:
-            process = AgentProcess(target, stage.environment, log)
-            try:
-                yield process.start()
-            finally:
-                process.kill()
-                print(log_path.read_text()[-4000:])  # noqa: T201 - pytest shows it when the test fails
+        log = tmp_path / f"{len(list(tmp_path.iterdir()))}.log"
+        process = AgentProcess(target, stage.environment, log)
+        try:
+            yield process.start()
+        finally:
+            process.kill()
+            print(log.read_text()[-4000:])  # noqa: T201 - pytest shows it when the test fails
 
     return run

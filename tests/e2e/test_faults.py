@@ -41,13 +41,13 @@ async def test_an_event_that_kills_its_process_is_dead_lettered_and_its_neighbou
 
 @pytest.mark.timeout(120)
 async def test_five_rolling_restarts_under_load_dead_letter_nothing(stage, processes):
-    orders = [str(n) for n in range(1000)]
+    orders = [str(n) for n in range(1500)]
     placing = asyncio.create_task(place(stage, orders, pause=0.005))
 
     with processes(stage, "orders:agent") as left, processes(stage, "orders:agent") as right:
         for _ in range(5):
             for process in (left, right):
-                await asyncio.sleep(0.5)
+                await process.ready()
                 process.terminate()
                 assert await process.exit_code() == 0
                 process.start()
