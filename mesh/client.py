@@ -57,7 +57,7 @@ class Mesh:
         self._settings = settings
         self._tracing = tracer
         self._namespace = Namespace(settings.namespace)
-        self._log = JetStreamLog(connection)
+        self._log = JetStreamLog(connection, self._namespace)
         self._provisioned: set[str] = set()
 
     @classmethod

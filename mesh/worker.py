@@ -102,7 +102,7 @@ class Worker:
             resources = await stack.enter_async_context(agent.lifespan(agent)) if agent.lifespan else None
             env = Environment(
                 namespace=self._namespace,
-                log=JetStreamLog(connection),
+                log=JetStreamLog(connection, self._namespace),
                 tracing=stack.enter_context(tracing(agent.name)),
                 retry=RetryPolicy(self._settings.retry.base, self._settings.retry.maximum),
                 gate=self._gate,

@@ -98,7 +98,7 @@ class Stage:
 
     async def messages(self, domain, filter):
         """Stored messages of a filter, oldest first."""
-        log = JetStreamLog(self.mesh.connection)
+        log = JetStreamLog(self.mesh.connection, self.names)
         found = log.read(self.names.stream(domain), f"{self.names.name}.{domain}.{filter}")
         return [stored async for stored in found]
 

@@ -1,20 +1,24 @@
 """What a handler is given besides its event."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from copy import deepcopy
 from datetime import datetime
-from typing import Any, Generic
+from typing import Any, Generic, overload
 
 from google.protobuf.message import Message
 from typing_extensions import TypeVar
 
+from mesh.agent.decisions import Decisions
 from mesh.agent.handler import Handler
 from mesh.agent.state import State
+from mesh.agent.steps import Steps
 from mesh.contract.cloudevents import CloudEvent
 from mesh.contract.event_type import EventType
 from mesh.contract.generated import event_type
 from mesh.contract.validation import validate
 from mesh.errors import UsageError
+from mesh.v1.decision_pb2 import Decision
 
 R = TypeVar("R", default=Any)
 
@@ -31,6 +35,8 @@ class Context(Generic[R]):
         agent: Name of the agent.
         resources: What the agent's lifespan yielded.
         state: Shared state of the domain.
+        outputs: What was emitted so far.
+        decided: The decisions that were read and taken.
         log: Logger whose records carry agent, event id and correlation id.
     """
 
@@ -45,6 +51,8 @@ class Context(Generic[R]):
         deadline: datetime,
         resources: R,
         state: State,
+        decisions: Decisions,
+        steps: Steps,
     ) -> None:
         self.event = event
         self.key = key
@@ -59,7 +67,9 @@ class Context(Generic[R]):
             {"agent": agent, "event_id": event.id, "correlation_id": event.correlation_id},
         )
         self.outputs: list[tuple[EventType, Message]] = []
+        self.decided = decisions
         self._handler = handler
+        self._steps = steps
 
     @property
     def event_id(self) -> str:
@@ -95,7 +105,122 @@ class Context(Generic[R]):
             )
         kind.key(message)
         validate(message)
-        self.outputs.append((kind, message))
+        # A copy: the message is the handler's, which may change and emit it again.
+        self.outputs.append((kind, deepcopy(message)))
+
+    @overload
+    async def step[**P, T](
+        self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
+    async def step[**P, T](self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a function whose result is written down before it is used, e.g. a model.
+
+        When the event is delivered again, the call is not made again: a step is its name, its arguments and how often
+        it was called with them. Other arguments, for example fresh state, make another step. A plain function runs
+        in a thread.
+
+        Args:
+            name: Names the step in the journal and in traces.
+            function: What is called; its return annotation says how the result is read back.
+            *args: Its arguments: JSON values, pydantic models or Protobuf messages.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the function returned, after a round trip through the journal.
+
+        Raises:
+            UsageError: Arguments or result cannot be serialized, or the result is too large.
+        """
+        return await self._steps.step(name, function, args, kwargs)
+
+    async def effect[T](
+        self,
+        name: str,
+        function: Callable[..., Awaitable[T] | T],
+        /,
+        *args: Any,
+        reconcile: Callable[[str], Awaitable[T | None] | T | None] | None = None,
+        **kwargs: Any,
+    ) -> T:
+        """Makes a call that must not happen twice, e.g. a payment.
+
+        The intention is written down first. When a process dies between that and the result, the next one asks
+        `reconcile`; without it the event is parked as a dead letter until a human has looked. An exception of the
+        function leaves open whether the call happened; `Retry` and `Reject` say that it did not.
+
+        Args:
+            name: Names the effect in the journal and in traces.
+            function: What is called, with `idempotency_key=`, which is the same in every attempt.
+            *args: Its arguments: JSON values, pydantic models or Protobuf messages.
+            reconcile: Takes the idempotency key and returns the result of the call, or None if it did not happen.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the function returned, after a round trip through the journal.
+
+        Raises:
+            EffectUnsettled: An earlier run began the call and nobody knows whether it happened.
+            UsageError: Arguments or result cannot be serialized, or the result is too large.
+        """
+        result: T = await self._steps.effect(name, function, args, kwargs, reconcile)
+        return result
+
+    async def decisions(self, question: str, *, entity: str | None = None) -> list[Decision]:
+        """The decisions on a question about an entity, oldest first; the last one holds.
+
+        Args:
+            question: What was decided, e.g. `discount`.
+            entity: `lead/42`; what the event is about when not given.
+        """
+        return await self.decided.history(question, entity)
+
+    async def decide(
+        self,
+        question: str,
+        choice: str,
+        *,
+        because: str,
+        confidence: float | None = None,
+        evidence: Iterable[str] = (),
+        alternatives: Iterable[str] = (),
+        entity: str | None = None,
+        model: str = "",
+        tokens: tuple[int, int] = (0, 0),
+    ) -> Decision:
+        """Decides a question about an entity; the decision becomes visible with the commit.
+
+        It names the decision that it overrides by itself. When somebody else decides the same question before the
+        commit, the handler runs again and sees that decision.
+
+        Args:
+            question: What is decided, e.g. `discount`.
+            choice: What was chosen.
+            because: Why, for people.
+            confidence: 0..1.
+            evidence: Ids of the events it rests on; the handled event when not given.
+            alternatives: What else was considered.
+            entity: `lead/42`; what the event is about when not given.
+            model: Model that was asked.
+            tokens: Input and output tokens that the model used.
+
+        Raises:
+            UsageError: Question, entity or confidence is not legal, or the question was decided in this handling.
+        """
+        return await self.decided.decide(
+            question,
+            choice,
+            because,
+            confidence=confidence,
+            evidence=evidence,
+            alternatives=alternatives,
+            entity=entity,
+            model=model,
+            tokens=tokens,
+        )
 
     def emit_all(self, returned: Message | Iterable[Message] | None) -> None:
         """Adds what a handler returned: one message, several, or nothing.
@@ -106,7 +231,7 @@ class Context(Generic[R]):
         """
         if returned is None:
             return
-        for message in [returned] if isinstance(returned, Message) else returned:
+        for message in returned if isinstance(returned, Iterable) else [returned]:
             if not isinstance(message, Message):
                 name = self._handler.event.full_name
                 raise UsageError(

@@ -1,12 +1,13 @@
 """A handler and what its signature says."""
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.protobuf.message import Message
 
@@ -76,9 +77,16 @@ def read_handler(
     """
     name = getattr(function, "__qualname__", repr(function))
     parameters = _positional(function, name)
+    if inspect.isasyncgenfunction(function):
+        raise UsageError(
+            f"handler {name} yields its outputs",
+            code="handler_signature",
+            object=name,
+            cure="return them in a list, or pass each to ctx.emit",
+        )
     hints = _hints(function, name)
     consumed = event or hints.get(parameters[0])
-    if not (isinstance(consumed, type) and issubclass(consumed, Message)):
+    if not _is_message(consumed):
         raise UsageError(
             f"handler {name} does not say which event it handles",
             code="handler_signature",
@@ -87,8 +95,12 @@ def read_handler(
         )
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     for option, value in (("concurrency", concurrency), ("timeout", seconds), ("max_attempts", max_attempts)):
-        if value <= 0:
-            raise UsageError(f"{option}={value} of handler {name} is not positive", object=option, cure="use 1 or more")
+        if not 0 < value < math.inf:
+            raise UsageError(
+                f"{option}={value} of handler {name} is not a positive number", object=option, cure="use 1 or more"
+            )
+    if not isinstance(emits, Iterable):
+        raise UsageError(f"emits of handler {name} is not a list", object="emits", cure="write emits=[…]")
     found = event_type(consumed)
     if found.kind is Kind.STATE:
         raise UsageError(
@@ -97,7 +109,7 @@ def read_handler(
             object=name,
             cure="handle an event or a command; read state with ctx.state.get",
         )
-    declared = [*_messages(hints.get("return"), name), *emits]
+    declared = [m for annotation in (hints.get("return"), *emits) for m in _messages(annotation, name)]
     outputs = tuple(dict.fromkeys(event_type(message) for message in declared))
     for output in outputs:
         if output.kind is Kind.STATE:
@@ -111,7 +123,10 @@ def read_handler(
 
 
 def _positional(function: HandlerFunction, name: str) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []  # it cannot be called, or not be looked into
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(positional) < 2 or len(required) > 2:  # noqa: PLR2004 - event and context
@@ -127,7 +142,7 @@ def _positional(function: HandlerFunction, name: str) -> list[str]:
 def _hints(function: HandlerFunction, name: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except NameError as error:
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:
         raise UsageError(
             f"an annotation of handler {name} cannot be resolved: {error}",
             code="handler_signature",
@@ -139,14 +154,18 @@ def _hints(function: HandlerFunction, name: str) -> dict[str, Any]:
 def _messages(annotation: Any, name: str) -> list[type[Message]]:
     if annotation is None or annotation in (type(None), Ellipsis):
         return []
-    if isinstance(annotation, type) and issubclass(annotation, Message):
+    if _is_message(annotation):
         return [annotation]
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType) or (isinstance(origin, type) and issubclass(origin, Iterable)):
         return [message for part in typing.get_args(annotation) for message in _messages(part, name)]
     raise UsageError(
-        f"handler {name} returns {annotation!r}",
+        f"handler {name} cannot emit {annotation!r}",
         code="handler_signature",
         object=name,
-        cure="return one message, several in a list or tuple, or None",
+        cure="declare one message class, several in a list or tuple, or None",
     )
+
+
+def _is_message(annotation: Any) -> TypeGuard[type[Message]]:
+    return isinstance(annotation, type) and issubclass(annotation, Message) and annotation is not Message

@@ -3,7 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from mesh.errors import ContractError, Reject, Retry, Unreachable
+from mesh.agent.steps import EffectUnsettled
+from mesh.errors import Reject, Retry, Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class RetryPolicy:
 
     Attributes:
         base: Seconds before the second attempt.
-        maximum: Longest wait in seconds, before jitter.
+        maximum: Longest wait in seconds.
     """
 
     base: float = 1.0
@@ -22,8 +23,8 @@ class RetryPolicy:
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after failed attempt number `attempt`, counted from 1."""
-        exact = min(self.base * 2.0 ** min(attempt - 1, 60), self.maximum)
-        return exact * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+        exact = self.base * 2.0 ** min(attempt - 1, 60)
+        return min(exact * random.uniform(0.8, 1.2), self.maximum)  # noqa: S311 - jitter, not a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,14 @@ class GiveUp:
 def settle(error: Exception, *, attempt: int, max_attempts: int, policy: RetryPolicy) -> TryAgain | GiveUp:
     """What becomes of an event whose handling raised `error` in attempt number `attempt`, counted from 1."""
     match error:
-        case Reject():
-            return GiveUp("rejected")
+        case Reject() | EffectUnsettled():
+            return GiveUp(error.code)
         case Retry():
             return TryAgain(error.after, counted=False)
         case Unreachable():
             # NATS was away: nothing is known about the handler.
             return TryAgain(policy.base, counted=False)
         case _ if attempt >= max_attempts:
-            return GiveUp(error.code if isinstance(error, ContractError) else "handler_failed")
+            return GiveUp("handler_failed")
         case _:
             return TryAgain(policy.delay(attempt), counted=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import unquote
 
 MSG_ID: Final = "Nats-Msg-Id"
 HOPS: Final = "mesh-hops"
@@ -21,7 +22,7 @@ MAX_HOPS: Final = 64
 """Causal depth at which an event is taken for part of a loop."""
 
 _UNSAFE = re.compile(r"[^\x21\x23\x24\x26-\x7e]")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class CloudEvent:
             "ce-specversion": "1.0",
             "ce-id": _escape(self.id),
             "ce-source": _escape(self.source),
-            "ce-type": self.type,
+            "ce-type": _escape(self.type),
             "ce-subject": _escape(self.subject),
             "ce-time": (self.time or datetime.now(UTC)).isoformat().replace("+00:00", "Z"),
             "ce-datacontenttype": self.content_type,
@@ -84,10 +85,9 @@ def read_headers(headers: Mapping[str, str], *, fallback_id: str) -> CloudEvent:
     by_name = {name.lower(): value for name, value in headers.items()}
 
     def attribute(name: str) -> str:
-        return _unescape(by_name.get(f"ce-{name}", ""))
+        return unquote(by_name.get(f"ce-{name}", ""))
 
     event_id = attribute("id") or by_name.get(MSG_ID.lower(), "") or fallback_id
-    hops = by_name.get(HOPS, "")
     return CloudEvent(
         id=event_id,
         source=attribute("source"),
@@ -95,7 +95,7 @@ def read_headers(headers: Mapping[str, str], *, fallback_id: str) -> CloudEvent:
         subject=attribute("subject"),
         correlation_id=attribute("correlationid") or event_id,
         causation_id=attribute("causationid"),
-        hops=int(hops) if hops.isdecimal() else 0,
+        hops=read_count(by_name.get(HOPS, "")),
         time=_time(attribute("time")),
         content_type=_content_type(by_name),
         trace={name: by_name[name] for name in TRACE_HEADERS if name in by_name},
@@ -129,6 +129,11 @@ def message_id(name: str, event_id: str, redo: int = 0) -> str:
     return f"{name}:{_escape(event_id)}{suffix}"
 
 
+def read_count(value: str) -> int:
+    """Reads a count from a header that anybody may have written: 0 for what is none, or absurdly large."""
+    return int(value) if value.isdecimal() and len(value) <= _MAX_DIGITS else 0
+
+
 def _content_type(by_name: Mapping[str, str]) -> str:
     value = by_name.get("ce-datacontenttype") or by_name.get("content-type") or PROTOBUF
     return value.partition(";")[0].strip().lower()
@@ -136,13 +141,6 @@ def _content_type(by_name: Mapping[str, str]) -> str:
 
 def _escape(value: str) -> str:
     return _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), value)
-
-
-def _unescape(value: str) -> str:
-    if "%" not in value:
-        return value
-    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), value)
-    return raw.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _time(value: str) -> datetime | None:

@@ -30,6 +30,11 @@ _OPTIONS: dict[Kind, Any] = {
 }
 
 
+type Claims = dict[tuple[bool, str], Descriptor]
+"""Who owns a name within one domain. State has names of its own; events and commands share theirs, because redrives
+and durable consumers are called by the name alone."""
+
+
 def describe(files: Iterable[FileDescriptor]) -> dict[str, EventType]:
     """All event, command and state types that the files of one Protobuf package declare, by full name.
 
@@ -42,26 +47,26 @@ def describe(files: Iterable[FileDescriptor]) -> dict[str, EventType]:
         return {}
     domain = _domain(files)
     types: dict[str, EventType] = {}
-    claimed: dict[tuple[Kind, str], Descriptor] = {}
+    claimed: Claims = {}
     for descriptor, kind in declared:
         found = EventType(descriptor, kind, domain, _name(descriptor, kind), _key_field(descriptor), files)
-        claim_subject(claimed, found)
+        claim_name(claimed, found)
         types[found.full_name] = found
     return types
 
 
-def claim_subject(claimed: dict[tuple[Kind, str], Descriptor], found: EventType) -> None:
-    """Records that a type owns its subject within one domain.
+def claim_name(claimed: Claims, found: EventType) -> None:
+    """Records that a type owns its name within one domain.
 
     Raises:
         ContractError: Another message owns it already.
     """
-    other = claimed.setdefault((found.kind, found.name), found.descriptor)
+    other = claimed.setdefault((found.kind is Kind.STATE, found.name), found.descriptor)
     if other.full_name != found.full_name:
         raise ContractError(
-            f"{found.full_name} ({found.descriptor.file.name}) claims the subject "
-            f"{found.domain.name}.{found.kind}.{found.name}, which belongs to {other.full_name} ({other.file.name})",
-            code="subject_claimed_twice",
+            f"{found.full_name} ({found.descriptor.file.name}) claims the name {found.label}, "
+            f"which belongs to {other.full_name} ({other.file.name})",
+            code="name_claimed_twice",
             object=found.full_name,
             cure=f'name one of them: option (mesh.v1.{found.kind.name.lower()}) = {{ name: "{found.name}_v2" }};',
         )
@@ -141,5 +146,13 @@ def _domain(files: tuple[FileDescriptor, ...]) -> Domain:
             cure=f"use a lower-case letter followed by letters, digits or underscores, "
             f"and none of: {', '.join(sorted(_RESERVED_DOMAINS))}",
         )
-    max_age = options.max_age.ToTimedelta() if options.HasField("max_age") else DEFAULT_MAX_AGE
-    return Domain(options.name, max_age)
+    if not options.HasField("max_age"):
+        return Domain(options.name, DEFAULT_MAX_AGE)
+    if options.max_age.seconds < 1:
+        raise ContractError(
+            f"{declaring[0].name} keeps the events of the domain {options.name} for no time at all",
+            code="bad_max_age",
+            object=declaring[0].name,
+            cure="set max_age to at least one second, or leave it out",
+        )
+    return Domain(options.name, options.max_age.ToTimedelta())

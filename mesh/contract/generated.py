@@ -5,15 +5,16 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
-from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 
-from mesh.contract.declaration import claim_subject, describe
-from mesh.contract.event_type import EventType, Kind
+from mesh.contract.declaration import Claims, claim_name, describe
+from mesh.contract.event_type import EventType
 from mesh.errors import ContractError
 
-_by_domain: dict[str, dict[tuple[Kind, str], Descriptor]] = {}
+_by_domain: dict[str, Claims] = {}
 
 
 def event_type(message: type[Message]) -> EventType:
@@ -43,8 +44,9 @@ def importable_types(package: str) -> list[EventType]:
         paths = importlib.import_module(package).__path__
     except (ImportError, AttributeError):
         return []
-    versions = [f"{package}.{m.name}" for m in pkgutil.iter_modules(paths) if m.ispkg]
-    return [found for name in (package, *versions) for found in _load_package(name).values()]
+    # Not pkgutil: it does not list packages without an __init__.py.
+    versions = {f"{package}.{module.parent.name}" for path in paths for module in Path(path).glob("*/*_pb2.py")}
+    return [found for name in (package, *sorted(versions)) for found in _load_package(name).values()]
 
 
 def _package_of(message: type[Message]) -> dict[str, EventType]:
@@ -67,7 +69,7 @@ def _load_module(module: str) -> dict[str, EventType]:
 def _registered(files: Iterable[FileDescriptor]) -> dict[str, EventType]:
     types = describe(files)
     for found in types.values():
-        claim_subject(_by_domain.setdefault(found.domain.name, {}), found)
+        claim_name(_by_domain.setdefault(found.domain.name, {}), found)
     return types
 
 

@@ -52,9 +52,9 @@ class Address:
 
     Attributes:
         domain: Name of the domain.
-        kind: Third token: `evt`, `cmd`, `state`, `out`, `done`, `dead` or `redo`.
-        name: Name of the event, command or state type; empty for `done`.
-        key: Decoded key.
+        kind: Third token: `evt`, `cmd`, `state`, `dec`, `out`, `done`, `dead` or `redo`.
+        name: Name of the event, command or state type; the question of `dec`; empty for `done`.
+        key: Decoded key; the whole entity of `dec`.
         agent: The agent a `dead`, `redo` or `done` subject belongs to; else empty.
     """
 
@@ -106,6 +106,11 @@ class Namespace:
         """Key-value bucket of running processes."""
         return f"{self.name}-presence"
 
+    @property
+    def blob_bucket(self) -> str:
+        """Object store of what is too large for a journal."""
+        return f"{self.name}-blobs"
+
     def domain(self, domain: str) -> str:
         """Every subject of a domain."""
         return f"{self.name}.{domain}.>"
@@ -129,6 +134,11 @@ class Namespace:
     def done(self, domain: str, agent: str, key: str) -> str:
         """Subject of the record of a commit that holds no event."""
         return f"{self.name}.{domain}.done.{agent}.{encode_token(key)}"
+
+    def decision(self, domain: str, question: str, entity: str) -> str:
+        """Subject of the decisions on a question about an entity, `<entity type>/<key>`."""
+        kind, _, key = entity.partition("/")
+        return f"{self.name}.{domain}.dec.{question}.{encode_token(kind)}.{encode_token(key)}"
 
     def dead(self, domain: str, agent: str, name: str, key: str) -> str:
         """Subject of a dead letter."""
@@ -162,6 +172,8 @@ class Namespace:
                 return Address(domain, kind, name, decode_token(key), agent)
             case [self.name, domain, "done" as kind, agent, key]:
                 return Address(domain, kind, "", decode_token(key), agent)
+            case [self.name, domain, "dec" as kind, question, entity_type, key]:
+                return Address(domain, kind, question, f"{decode_token(entity_type)}/{decode_token(key)}")
             case [self.name, domain, "out" as kind, _, name, key]:
                 return Address(domain, kind, name, decode_token(key))
         return None

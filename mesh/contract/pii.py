@@ -26,7 +26,7 @@ def _mask(message: Message) -> None:
             message.ClearField(field.name)
             if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
                 setattr(message, field.name, MASK)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
             for nested in _nested(field, value):
                 _mask(nested)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+from mesh.contract.namespace import Namespace
 from mesh.jetstream.api import Api
+from mesh.jetstream.blobs import Blobs
 from mesh.jetstream.commit import Committer
 from mesh.jetstream.connection import Connection
 from mesh.runtime.ports import Committed, Stored, Write
@@ -11,8 +13,9 @@ from mesh.runtime.ports import Committed, Stored, Write
 class JetStreamLog:
     """See `mesh.runtime.ports.Log`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, namespace: Namespace) -> None:
         self._connection = connection
+        self._blobs = Blobs(connection, namespace.blob_bucket)
         self._api = Api(connection)
         self._committers: dict[str, Committer] = {}
 
@@ -37,6 +40,14 @@ class JetStreamLog:
         while message := await self._api.message(stream, seq=start, next_by_subj=subject):
             yield message
             start = message.sequence + 1
+
+    async def put_blob(self, data: bytes) -> str:
+        """Stores bytes once, under the hash of their content, which is returned."""
+        return await self._blobs.put(data)
+
+    async def get_blob(self, name: str) -> bytes:
+        """Bytes that were stored under their hash."""
+        return await self._blobs.get(name)
 
     async def purge(self, stream: str, subject: str) -> None:
         """Removes all messages of a subject."""

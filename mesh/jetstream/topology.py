@@ -17,6 +17,8 @@ type Config = dict[str, Any]
 
 _NANOS = 1_000_000_000
 _MAX_CONSUMERS = 5000
+BLOB_AGE = timedelta(days=14)
+"""How long large results of steps are kept."""
 PRESENCE_TTL = timedelta(seconds=30)
 """How long a process that says nothing counts as alive."""
 
@@ -103,10 +105,11 @@ def domain_stream(namespace: Namespace, settings: StreamSettings, domain: Domain
 
 
 def base_streams(namespace: Namespace, settings: StreamSettings) -> list[Config]:
-    """Journal, registry and presence: what every namespace has once."""
+    """Journal, blobs, registry and presence: what every namespace has once."""
     journal = _stream(namespace.journal_stream, f"{namespace.name}-journal.>", settings)
     return [
         journal,
+        _object_store(namespace.blob_bucket, settings),
         _bucket(namespace.registry_bucket, settings),
         _bucket(namespace.presence_bucket, settings)
         | {"storage": "memory", "max_age": _nanos(PRESENCE_TTL), "duplicate_window": _nanos(PRESENCE_TTL)},
@@ -157,6 +160,14 @@ def _bucket(name: str, settings: StreamSettings) -> Config:
         "discard": "new",
         "max_msgs_per_subject": 1,
         "deny_delete": True,
+    }
+
+
+def _object_store(name: str, settings: StreamSettings) -> Config:
+    """An object store, created raw for the same reason as a bucket; what is in it outlives the journals."""
+    return _stream(f"OBJ_{name}", f"$O.{name}.M.>", settings) | {
+        "subjects": [f"$O.{name}.C.>", f"$O.{name}.M.>"],
+        "max_age": _nanos(BLOB_AGE),
     }
 
 

@@ -96,7 +96,7 @@ def _link(steps: list[Step]) -> list[Step]:
     by_id: dict[str, list[Step]] = defaultdict(list)
     for step in steps:
         by_id[step.record.id].append(step)
-    roots = []
+    roots: list[Step] = []
     for step in steps:
         step.cause = _cause(step.record, by_id.get(step.record.causation_id, []))
         (step.cause.effects if step.cause else roots).append(step)
@@ -113,7 +113,7 @@ def _cause(record: Record, candidates: Sequence[Step]) -> Step | None:
 async def _read(connection: Connection, namespace: Namespace, catalog: Catalog, domain: str) -> list[Record]:
     stream = namespace.stream(domain)
     filters = [namespace.every(domain, kind, "*") for kind in ("evt", "cmd", "done")] + [namespace.every_dead(domain)]
-    log = JetStreamLog(connection)
+    log = JetStreamLog(connection, namespace)
     last = max([stored.sequence for subject in filters if (stored := await log.last(stream, subject))], default=0)
     records: list[Record] = []
     if not last:

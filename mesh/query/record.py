@@ -64,11 +64,17 @@ class Record:
         }
 
     def data(self, *, show_pii: bool = False) -> dict[str, Any] | None:
-        """The payload as JSON values, field names as in the `.proto`; None when it is not decoded."""
+        """The payload as JSON values, field names as in the `.proto`; None when it is not decoded.
+
+        A dead letter comes without the payload it keeps: nothing in there is masked.
+        """
         if self.message is None:
             return None
         shown = self.message if show_pii else masked(self.message)
-        return json_format.MessageToDict(shown, preserving_proto_field_name=True)
+        values = json_format.MessageToDict(shown, preserving_proto_field_name=True)
+        if isinstance(self.message, DeadLetter):
+            values.pop("data", None)
+        return values
 
 
 def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Stored) -> Record | None:

@@ -13,17 +13,21 @@ from typing import Any
 
 from mesh.agent.agent import Agent
 from mesh.agent.context import Context
+from mesh.agent.decisions import Decisions
 from mesh.agent.settlement import RetryPolicy
 from mesh.agent.state import State
-from mesh.contract.event_type import EventType
+from mesh.agent.steps import Steps
+from mesh.contract.event_type import Domain, EventType
 from mesh.contract.namespace import Address, Namespace
 from mesh.errors import Conflict, Retry, Unreachable
 from mesh.runtime.gate import Gate
 from mesh.runtime.incoming import Incoming, decode
+from mesh.runtime.journal import Journal
 from mesh.runtime.ports import Delivery, Log, Tracing
 from mesh.runtime.proof import Proofs
 from mesh.runtime.run import compose, run
 from mesh.runtime.transaction import Transaction, build
+from mesh.v1.decision_pb2 import Decision
 
 _log = logging.getLogger("mesh.runtime")
 
@@ -71,7 +75,7 @@ class Execution:
         """Lets go of the threads of synchronous handlers; one that is stuck ends with the process."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def execute(self, delivery: Delivery, address: Address, incoming: Incoming, attempt: int) -> None:
+    async def execute(self, delivery: Delivery, address: Address, incoming: Incoming, journal: Journal) -> None:
         """Runs the handler of an event until its commit meets no conflict. When this returns, it is committed.
 
         Raises:
@@ -88,17 +92,17 @@ class Execution:
             if number:
                 incoming = decode(delivery, address, incoming.handler)
             try:
-                await self._run(incoming, attempt, start)
+                await self._run(incoming, journal, start)
             except Conflict:
                 await asyncio.sleep(random.uniform(0, 0.02))  # noqa: S311 - jitter, not a secret
             else:
                 return
         raise Retry("others keep changing the state it depends on", after=random.uniform(0.1, 1.0))  # noqa: S311
 
-    async def _run(self, incoming: Incoming, attempt: int, start: int) -> None:
+    async def _run(self, incoming: Incoming, journal: Journal, start: int) -> None:
         handler, tracing = incoming.handler, self._env.tracing
-        ctx = self._context(incoming, attempt)
-        with tracing.process(handler.event, incoming.event, self._agent.name, attempt), ExitStack() as spans:
+        ctx = self._context(incoming, journal)
+        with tracing.process(handler.event, incoming.event, self._agent.name, ctx.attempt), ExitStack() as spans:
             await run(self._calls[handler.event], handler, incoming.message, ctx)
             transaction = build(self._env.namespace, incoming, ctx, tracing, spans)
             await self._commit(incoming, transaction, start)
@@ -121,23 +125,32 @@ class Execution:
             if not await persist(partial(self._proofs.is_forwarded, forward)):
                 await persist(partial(self._env.log.commit, forward.stream, [forward.write]))
 
-    def _context(self, incoming: Incoming, attempt: int) -> Context[Any]:
-        handler = incoming.handler
+    def _context(self, incoming: Incoming, journal: Journal) -> Context[Any]:
+        handler, agent, event = incoming.handler, self._agent.name, incoming.event
+        entity = f"{handler.event.entity_type}/{incoming.key}"
         return Context(
-            agent=self._agent.name,
+            agent=agent,
             handler=handler,
-            event=incoming.event,
+            event=event,
             key=incoming.key,
-            attempt=attempt,
+            attempt=journal.attempts + 1,
             deadline=datetime.now(UTC) + timedelta(seconds=handler.timeout),
             resources=self._resources,
             state=State(handler.event.domain, self._read_state),
+            decisions=Decisions(agent, event, entity, partial(self._read_decisions, handler.event.domain)),
+            steps=Steps(journal, f"{agent}/{event.source}/{event.id}"),
         )
 
     async def _read_state(self, kind: EventType, key: str) -> tuple[bytes, int]:
         stream, subject = self._env.namespace.stream(kind.domain.name), kind.subject(self._env.namespace, key)
         stored = await self._env.log.last(stream, subject)
         return (stored.data, stored.sequence) if stored else (b"", 0)
+
+    async def _read_decisions(self, domain: Domain, question: str, entity: str) -> tuple[list[Decision], int]:
+        namespace = self._env.namespace
+        subject = namespace.decision(domain.name, question, entity)
+        stored = [message async for message in self._env.log.read(namespace.stream(domain.name), subject)]
+        return [Decision.FromString(message.data) for message in stored], stored[-1].sequence if stored else 0
 
 
 async def persist[T](operation: Callable[[], Awaitable[T]]) -> T:

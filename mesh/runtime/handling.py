@@ -122,7 +122,7 @@ class Handling:
         """One attempt of the handler, and its consequences."""
         handler, attempt = incoming.handler, journal.attempts + 1
         try:
-            await self._execution.execute(flight.delivery, address, incoming, attempt)
+            await self._execution.execute(flight.delivery, address, incoming, journal)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
             settlement = settle(error, attempt=attempt, max_attempts=handler.max_attempts, policy=self._env.retry)
             if isinstance(settlement, GiveUp):
@@ -189,7 +189,8 @@ class Handling:
         event = attributes(flight.delivery)
         redo = flight.delivery.headers.get("mesh-redo")
         event_id = f"{event.id}/redo/{redo}" if redo else event.id
-        return Journal(self._env.log, self._env.namespace, self._agent.name, event_id)
+        is_new = flight.delivery.delivered == 1
+        return Journal(self._env.log, self._env.namespace, self._agent.name, event_id, is_new=is_new)
 
 
 def _sentence(error: BaseException) -> str:

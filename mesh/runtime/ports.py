@@ -132,6 +132,23 @@ class Log(Protocol):
         """
         ...
 
+    async def put_blob(self, data: bytes) -> str:
+        """Stores bytes once, under the hash of their content, which is returned.
+
+        Raises:
+            Unreachable: NATS does not answer.
+        """
+        ...
+
+    async def get_blob(self, name: str) -> bytes:
+        """Bytes that were stored under their hash.
+
+        Raises:
+            NotFound: They are gone.
+            Unreachable: NATS does not answer.
+        """
+        ...
+
     @property
     def max_payload(self) -> int:
         """Largest message the server takes: headers and payload, in bytes."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
 from mesh.agent.context import Context
+from mesh.agent.decisions import Thread
 from mesh.agent.handler import Handler
 from mesh.agent.state import Entry
 from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
@@ -68,18 +69,23 @@ def build(
             write = Write(output_subject(namespace, incoming.handler, kind, key), write.data, headers)
         proven = proven or (kind is proving_type(incoming.handler) and key == incoming.key)
         writes.append(write)
-    written = [entry for entry in ctx.state.entries if entry.written]
-    if not writes and not written:
+    changes = [_state(namespace, entry) for entry in ctx.state.entries if entry.written]
+    changes += [_decision(namespace, incoming, thread) for thread in ctx.decided.threads if thread.taken]
+    if not writes and not changes:
         return Transaction([], [])
-    guards = [entry for entry in ctx.state.entries if not entry.written]
+    guards = [(e.type.subject(namespace, e.key), e.sequence) for e in ctx.state.entries if not e.written]
+    guards += [
+        (namespace.decision(home, thread.question, thread.entity), thread.sequence)
+        for thread in ctx.decided.threads
+        if not thread.taken
+    ]
     records = max(not proven, len(guards) - len(writes))
     writes.extend(_done(namespace, incoming, ctx, number) for number in range(records))
-    for position, guard in enumerate(guards):
-        carrier = writes[position]
-        subject = guard.type.subject(namespace, guard.key)
-        writes[position] = Write(carrier.subject, carrier.data, carrier.headers, guard.sequence, subject)
-    writes.extend(_state(namespace, entry) for entry in written)
-    return Transaction(writes, forwards)
+    for position, (subject, sequence) in enumerate(guards):
+        writes[position] = replace(writes[position], expect=sequence, expect_subject=subject)
+    # Those with an id come first, or a committed retry would look like a conflict.
+    changes.sort(key=lambda write: MSG_ID not in write.headers)
+    return Transaction(writes + changes, forwards)
 
 
 def proving_type(handler: Handler) -> EventType | None:
@@ -131,3 +137,20 @@ def _state(namespace: Namespace, entry: Entry) -> Write:
     lifetime = _FOR_EVER if entry.data else _TOMBSTONE
     headers = {"Nats-Rollup": "sub", "ce-type": entry.type.full_name, **lifetime}
     return Write(entry.type.subject(namespace, entry.key), entry.data, headers, expect=entry.sequence)
+
+
+def _decision(namespace: Namespace, incoming: Incoming, thread: Thread) -> Write:
+    cause, decision = incoming.event, thread.taken
+    assert decision is not None  # noqa: S101 - the caller has looked
+    event = CloudEvent(
+        id=decision.id,
+        source=f"/agents/{decision.agent}",
+        type=decision.DESCRIPTOR.full_name,
+        subject=decision.entity,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.id,
+        hops=cause.hops + 1,
+    )
+    headers = event.headers() | {MSG_ID: message_id("dec", decision.id), **_FOR_EVER}
+    subject = namespace.decision(incoming.handler.event.domain.name, thread.question, thread.entity)
+    return Write(subject, decision.SerializeToString(), headers, expect=thread.sequence)

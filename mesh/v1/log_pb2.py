@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mesh/v1/log.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n\nDeadLetter\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x31\n\x07headers\x18\x06 \x03(\x0b\x32 .mesh.v1.DeadLetter.HeadersEntry\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x14\n\x0c\x64\x61ta_omitted\x18\x08 \x01(\x08\x12\x0e\n\x06stream\x18\t \x01(\t\x12\x17\n\x0fstream_sequence\x18\n \x01(\x04\x12\x0c\n\x04\x63ode\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x12\n\nerror_type\x18\r \x01(\t\x12\x11\n\ttraceback\x18\x0e \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0f \x01(\r\x12-\n\tpublished\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08redrives\x18\x11 \x01(\r\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc9\x02\n\x0cJournalEntry\x12\x30\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1d.mesh.v1.JournalEntry.FailureH\x00\x12\x33\n\thand_back\x18\x02 \x01(\x0b\x32\x1e.mesh.v1.JournalEntry.HandBackH\x00\x12,\n\x05\x61lone\x18\x03 \x01(\x0b\x32\x1b.mesh.v1.JournalEntry.AloneH\x00\x12\x10\n\x08\x64\x65livery\x18\x0f \x01(\x04\x1aS\n\x07\x46\x61ilure\x12\x12\n\nerror_type\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\x12\x11\n\tuncounted\x18\x04 \x01(\x08\x1a\x1a\n\x08HandBack\x12\x0e\n\x06reason\x18\x01 \x01(\t\x1a\x18\n\x05\x41lone\x12\x0f\n\x07process\x18\x01 \x01(\tB\x07\n\x05\x65ntryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mesh/v1/log.proto\x12\x07mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x03\n\nDeadLetter\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06\x65ntity\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x31\n\x07headers\x18\x06 \x03(\x0b\x32 .mesh.v1.DeadLetter.HeadersEntry\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\x12\x14\n\x0c\x64\x61ta_omitted\x18\x08 \x01(\x08\x12\x0e\n\x06stream\x18\t \x01(\t\x12\x17\n\x0fstream_sequence\x18\n \x01(\x04\x12\x0c\n\x04\x63ode\x18\x0b \x01(\t\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12\x12\n\nerror_type\x18\r \x01(\t\x12\x11\n\ttraceback\x18\x0e \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0f \x01(\r\x12-\n\tpublished\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08redrives\x18\x11 \x01(\r\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf8\x04\n\x0cJournalEntry\x12\x30\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1d.mesh.v1.JournalEntry.FailureH\x00\x12\x33\n\thand_back\x18\x02 \x01(\x0b\x32\x1e.mesh.v1.JournalEntry.HandBackH\x00\x12,\n\x05\x61lone\x18\x03 \x01(\x0b\x32\x1b.mesh.v1.JournalEntry.AloneH\x00\x12*\n\x04step\x18\x04 \x01(\x0b\x32\x1a.mesh.v1.JournalEntry.StepH\x00\x12.\n\x06intent\x18\x05 \x01(\x0b\x32\x1c.mesh.v1.JournalEntry.IntentH\x00\x12\x31\n\x08not_done\x18\x06 \x01(\x0b\x32\x1d.mesh.v1.JournalEntry.NotDoneH\x00\x12\x10\n\x08\x64\x65livery\x18\x0f \x01(\x04\x1aS\n\x07\x46\x61ilure\x12\x12\n\nerror_type\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\ttraceback\x18\x03 \x01(\t\x12\x11\n\tuncounted\x18\x04 \x01(\x08\x1a\x1a\n\x08HandBack\x12\x0e\n\x06reason\x18\x01 \x01(\t\x1a\x18\n\x05\x41lone\x12\x0f\n\x07process\x18\x01 \x01(\t\x1aO\n\x04Step\x12\x1b\n\x02id\x18\x01 \x01(\x0b\x32\x0f.mesh.v1.StepId\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12\x0c\n\x04\x62lob\x18\x04 \x01(\t\x1a%\n\x06Intent\x12\x1b\n\x02id\x18\x01 \x01(\x0b\x32\x0f.mesh.v1.StepId\x1a&\n\x07NotDone\x12\x1b\n\x02id\x18\x01 \x01(\x0b\x32\x0f.mesh.v1.StepIdB\x07\n\x05\x65ntry\":\n\x06StepId\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x12\n\noccurrence\x18\x03 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEADLETTER_HEADERSENTRY']._serialized_start=438
   _globals['_DEADLETTER_HEADERSENTRY']._serialized_end=484
   _globals['_JOURNALENTRY']._serialized_start=487
-  _globals['_JOURNALENTRY']._serialized_end=816
-  _globals['_JOURNALENTRY_FAILURE']._serialized_start=670
-  _globals['_JOURNALENTRY_FAILURE']._serialized_end=753
-  _globals['_JOURNALENTRY_HANDBACK']._serialized_start=755
-  _globals['_JOURNALENTRY_HANDBACK']._serialized_end=781
-  _globals['_JOURNALENTRY_ALONE']._serialized_start=783
-  _globals['_JOURNALENTRY_ALONE']._serialized_end=807
+  _globals['_JOURNALENTRY']._serialized_end=1119
+  _globals['_JOURNALENTRY_FAILURE']._serialized_start=813
+  _globals['_JOURNALENTRY_FAILURE']._serialized_end=896
+  _globals['_JOURNALENTRY_HANDBACK']._serialized_start=898
+  _globals['_JOURNALENTRY_HANDBACK']._serialized_end=924
+  _globals['_JOURNALENTRY_ALONE']._serialized_start=926
+  _globals['_JOURNALENTRY_ALONE']._serialized_end=950
+  _globals['_JOURNALENTRY_STEP']._serialized_start=952
+  _globals['_JOURNALENTRY_STEP']._serialized_end=1031
+  _globals['_JOURNALENTRY_INTENT']._serialized_start=1033
+  _globals['_JOURNALENTRY_INTENT']._serialized_end=1070
+  _globals['_JOURNALENTRY_NOTDONE']._serialized_start=1072
+  _globals['_JOURNALENTRY_NOTDONE']._serialized_end=1110
+  _globals['_STEPID']._serialized_start=1121
+  _globals['_STEPID']._serialized_end=1179
 # @@protoc_insertion_point(module_scope)

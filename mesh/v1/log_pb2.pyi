@@ -195,9 +195,78 @@ class JournalEntry(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Step(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        TYPE_FIELD_NUMBER: _builtins.int
+        RESULT_FIELD_NUMBER: _builtins.int
+        BLOB_FIELD_NUMBER: _builtins.int
+        type: _builtins.str
+        """Full Protobuf name of the result; empty when it is JSON."""
+        result: _builtins.bytes
+        """The result; empty when it lies in the blob store."""
+        blob: _builtins.str
+        """Name of the result in the blob store: the hash of its content."""
+        @_builtins.property
+        def id(self) -> Global___StepId: ...
+        def __init__(
+            self,
+            *,
+            id: Global___StepId | None = ...,
+            type: _builtins.str = ...,
+            result: _builtins.bytes = ...,
+            blob: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "id", b"id", "result", b"result", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Intent(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def id(self) -> Global___StepId: ...
+        def __init__(
+            self,
+            *,
+            id: Global___StepId | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NotDone(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def id(self) -> Global___StepId: ...
+        def __init__(
+            self,
+            *,
+            id: Global___StepId | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FAILURE_FIELD_NUMBER: _builtins.int
     HAND_BACK_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    INTENT_FIELD_NUMBER: _builtins.int
+    NOT_DONE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     delivery: _builtins.int
     """Delivery count of the message when the entry was written, starting at 1."""
@@ -213,20 +282,64 @@ class JournalEntry(_message.Message):
     def alone(self) -> Global___JournalEntry.Alone:
         """The event is suspected of having killed its process and was started with nothing beside it."""
 
+    @_builtins.property
+    def step(self) -> Global___JournalEntry.Step:
+        """A call to the outside returned."""
+
+    @_builtins.property
+    def intent(self) -> Global___JournalEntry.Intent:
+        """A call that must not be repeated blindly is about to be made."""
+
+    @_builtins.property
+    def not_done(self) -> Global___JournalEntry.NotDone:
+        """A call that was about to be made did not happen."""
+
     def __init__(
         self,
         *,
         failure: Global___JournalEntry.Failure | None = ...,
         hand_back: Global___JournalEntry.HandBack | None = ...,
         alone: Global___JournalEntry.Alone | None = ...,
+        step: Global___JournalEntry.Step | None = ...,
+        intent: Global___JournalEntry.Intent | None = ...,
+        not_done: Global___JournalEntry.NotDone | None = ...,
         delivery: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "entry", b"entry", "failure", b"failure", "hand_back", b"hand_back"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "entry", b"entry", "failure", b"failure", "hand_back", b"hand_back", "intent", b"intent", "not_done", b"not_done", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "delivery", b"delivery", "entry", b"entry", "failure", b"failure", "hand_back", b"hand_back"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "delivery", b"delivery", "entry", b"entry", "failure", b"failure", "hand_back", b"hand_back", "intent", b"intent", "not_done", b"not_done", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["failure", "hand_back", "alone"]  # noqa: Y015
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["failure", "hand_back", "alone", "step", "intent", "not_done"]  # noqa: Y015
     _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
 
 Global___JournalEntry: _TypeAlias = JournalEntry  # noqa: Y015
+
+@_typing.final
+class StepId(_message.Message):
+    """What tells the calls of one handling apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    OCCURRENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    digest: _builtins.bytes
+    """Hash of the serialized arguments."""
+    occurrence: _builtins.int
+    """How many calls of this name with these arguments came before in the same run."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        occurrence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "occurrence", b"occurrence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepId: _TypeAlias = StepId  # noqa: Y015

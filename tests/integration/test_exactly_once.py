@@ -116,7 +116,7 @@ async def test_a_commit_is_recognised_after_the_window_also_when_the_handler_wou
 
 async def _everything(stage):
     """Every message of both domains with its payload."""
-    log = JetStreamLog(stage.mesh.connection)
+    log = JetStreamLog(stage.mesh.connection, stage.names)
     found = []
     for domain in ("shop", "billing"):
         if await stage.api.find(f"STREAM.INFO.{stage.names.stream(domain)}"):
