@@ -1,6 +1,7 @@
 """Health endpoints of a worker, for probes of Kubernetes and for people with curl.
 
-`/livez`: the event loop turns. `/startupz`: every agent has begun to read. `/readyz`: connected to NATS and not stopping.
+`/livez`: the event loop turns. `/startupz`: every agent has begun to read. `/readyz`: and NATS is there, and it is not
+stopping.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ from mesh.contract.ids import new_id
 from mesh.contract.namespace import Namespace
 from mesh.errors import MeshError, Unreachable, UsageError
 from mesh.jetstream.api import Api
-from mesh.jetstream.connection import Connection, connect
+from mesh.jetstream.connection import Connection, connect, without_password
 from mesh.jetstream.log import JetStreamLog
 from mesh.jetstream.presence import PresenceBoard
 from mesh.jetstream.provision import Provisioner
@@ -92,7 +92,7 @@ class Worker:
         if not self._stop.is_set():
             raise Unreachable(
                 f"NATS closed the connection for good: {connection.reason}",
-                object=self._settings.nats.url,
+                object=without_password(self._settings.nats.url),
                 cure="mend the cause and start again",
             )
 

@@ -8,14 +8,15 @@ from typing import NoReturn
 
 import typer
 
-from mesh.cli import dev, doctor, proto, provision, run, server, version
+from mesh.cli import demo, dev, doctor, emit, proto, provision, run, server, show, tail, version
+from mesh.cli.exit_code import ExitCode, exit_code
 from mesh.cli.output import print_error
-from mesh.errors import MeshError, Unreachable, UsageError
+from mesh.errors import MeshError, UsageError
 
-_INTERRUPTED = 130  # as a shell reports a process that Ctrl-C ended
+_PROGRAM = "mesh"
 
 app = typer.Typer(
-    name="mesh",
+    name=_PROGRAM,
     help="Event-driven AI agents on NATS JetStream.",
     epilog="Exit codes: 0 done, 1 failed or not found, 2 wrong usage, 3 NATS cannot be reached.",
     add_completion=False,
@@ -27,8 +28,12 @@ app.command()(run.run)
 app.command()(dev.dev)
 app.command()(provision.plan)
 app.command()(provision.apply)
+app.command()(emit.emit)
+app.command()(tail.tail)
+app.command()(show.show)
 app.command()(proto.proto)
 app.command()(doctor.doctor)
+app.command()(demo.demo)
 app.command()(version.version)
 
 
@@ -41,17 +46,17 @@ def _help(context: typer.Context) -> None:
 def main() -> None:
     """Runs the command line and ends the process. A mistake of the user is one sentence, never a traceback."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name=_PROGRAM, standalone_mode=False))
     except typer.Abort:
-        sys.exit(_INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "mesh"
-        _fail(UsageError(error.format_message().rstrip("."), object=command, cure=f"see {command} --help"))
+        command = context.command_path if context else _PROGRAM
+        _fail(UsageError(error.format_message().rstrip(".?"), object=command, cure=f"see {command} --help"))
     except MeshError as error:
         _fail(error)
 
 
 def _fail(error: MeshError) -> NoReturn:
     print_error(error, as_json="--json" in sys.argv)
-    sys.exit(2 if isinstance(error, UsageError) else 3 if isinstance(error, Unreachable) else 1)
+    sys.exit(exit_code(error))

@@ -1,6 +1,5 @@
 """From `module:agent` on the command line to agents, and from a coroutine to its result."""
 
-import asyncio
 import sys
 import traceback
 from collections.abc import Coroutine, Sequence
@@ -55,6 +54,8 @@ def user_traceback(error: BaseException) -> str:
 
 def run_async[T](main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end, on uvloop where it is available."""
+    import asyncio
+
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -51,7 +51,7 @@ def print_table(headers: Iterable[str], rows: Iterable[Iterable["RenderableType"
 def print_error(error: MeshError, *, as_json: bool) -> None:
     """Prints an error on standard error: one red sentence, or one JSON document."""
     if as_json:
-        document = {"code": error.code, "object": error.object, "message": str(error), "cure": error.cure}
+        document = {"code": error.code, "object": error.object, "message": error.args[0], "cure": error.cure}
         typer.echo(json.dumps({"error": document}, ensure_ascii=False), err=True)
     else:
         typer.secho(str(error), fg="red", err=True)

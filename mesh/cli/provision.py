@@ -32,7 +32,7 @@ def plan(
     allow_destructive: DestructiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what `mesh apply` would do. Changes nothing."""
+    """Show what `mesh apply` would do."""
     run_async(_plan(load_agents(agents, app_dir), prune, allow_destructive, as_json, take=False))
 
 
@@ -44,7 +44,9 @@ def apply(
     allow_destructive: DestructiveOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Create and update streams and consumers for agents, and register what they declare.
+    """Create or update what agents need on the server.
+
+    That is streams, consumers, and the registry of what the agents declare.
 
     Prints its plan first. When a step is refused, nothing at all is changed.
     """
@@ -76,13 +78,17 @@ async def _plan(
             registry = Registry(connection, namespace)
             for agent in agents:
                 await registry.register(agent)
+            if not as_json:
+                typer.echo(f"applied; registered {', '.join(agent.name for agent in agents)}")
     finally:
         await connection.close()
 
 
 def _refuse_as_a_whole(steps: "Sequence[Step]") -> None:
+    from mesh.jetstream.provision import Verb
+
     for step in steps:
-        if step.verb == "refuse":
+        if step.verb is Verb.REFUSE:
             raise Refused(
                 f"nothing was changed, because {step.object} cannot be: {step.changes[0]}",
                 code="plan_refused",

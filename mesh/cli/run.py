@@ -1,25 +1,13 @@
 """`mesh run`: agents in production."""
 
-import asyncio
-import logging
-import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mesh.cli.loading import AgentsArgument, AppDirOption, load_agents, run_async, user_traceback
 from mesh.errors import UsageError
-
-if TYPE_CHECKING:
-    from mesh.agent.agent import Agent
-    from mesh.settings import Settings
-
-_log = logging.getLogger("mesh.cli")
 
 
 def run(
@@ -32,14 +20,23 @@ def run(
         typer.Option(
             min=0,
             max=65535,
-            help="Port of /livez, /readyz and /startupz; 0: none. Of several processes, the first has this port, the"
-            " second the next, and so on.  [default: MESH_HEALTH_PORT, which may be in use already]",
+            help="Port of /livez, /readyz and /startupz, 0 for none. With several workers, each has the next one.",
+            show_default="MESH_HEALTH_PORT",
         ),
     ] = None,
-    tracebacks: Annotated[bool, typer.Option("--traceback", help="Show where a module fails that is imported.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where a module raised that cannot be imported.")
+    ] = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Run agents until SIGTERM or Ctrl-C, which let running handlers finish; a second one ends them at once."""
+    """Run agents until SIGTERM or Ctrl-C.
+
+    Running handlers get MESH_SHUTDOWN_GRACE seconds to finish, then their events go to others. A second signal ends
+    everything at once, with exit code 130.
+    """
+    import logging
+
+    from mesh.cli.workers import supervise, work
     from mesh.settings import Settings
 
     settings = Settings.load()
@@ -47,12 +44,12 @@ def run(
         level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
     if workers > 1:
-        from mesh.cli.workers import run_workers
-        ...
+        options = ["--app-dir", str(app_dir), *(["--traceback"] if traceback else [])]
+        raise typer.Exit(run_async(supervise([*agents, *options], workers, settings, health_port)))
     try:
         loaded = load_agents(agents, app_dir)
     except UsageError as error:
-        if tracebacks and error.__cause__:
+        if traceback and error.code == "import_failed" and error.__cause__:
             typer.echo(user_traceback(error.__cause__), err=True, nl=False)
         raise
-    run_async(_work(loaded, settings, health_port, supervised))
+    run_async(work(loaded, settings, health_port, supervised=supervised))

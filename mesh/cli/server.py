@@ -19,7 +19,7 @@ _POLL = 0.5
 
 
 def server(*, port: PortOption = 4222, store_dir: StoreDirOption = Path(".mesh")) -> None:
-    """Run a local nats-server with JetStream until SIGTERM or Ctrl-C."""
+    """Run a local nats-server until SIGTERM or Ctrl-C."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

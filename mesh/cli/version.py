@@ -1,7 +1,6 @@
 """`mesh version`."""
 
 import platform
-from importlib.metadata import version as installed
 
 import typer
 
@@ -9,7 +8,9 @@ from mesh.cli.output import JsonOption, print_json
 
 
 def version(*, as_json: JsonOption = False) -> None:
-    """Print the versions of mesh and of what it stands on."""
+    """Print the version of mesh and its foundations."""
+    from importlib.metadata import version as installed
+
     versions = {
         "mesh": installed("mesh"),
         "python": platform.python_version(),

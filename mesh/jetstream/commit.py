@@ -52,6 +52,10 @@ class _Transaction:
     def subjects(self) -> set[str]:
         return {w.subject for w in self.writes} | {w.expect_subject for w in self.writes if w.expect_subject}
 
+    @property
+    def conditions(self) -> set[str]:
+        return {w.expect_subject or w.subject for w in self.writes if w.expect is not None}
+
 
 class Committer:
     """Commits into one stream, for a whole process.
@@ -153,9 +157,17 @@ class Committer:
         except Unreachable as error:
             _fail(group, error)
             return
+        self._refuse_stale({write.subject for transaction in group for write in transaction.writes})
         for transaction in reversed(group):
             _resolve(transaction, Committed(last))
             last -= len(transaction.writes)
+
+    def _refuse_stale(self, written: set[str]) -> None:
+        """Refuses what waits on a condition that was just overtaken; the server would refuse its whole batch."""
+        stale = [t for t in self._waiting if t.conditions & written]
+        for transaction in stale:
+            self._waiting.remove(transaction)
+        _fail(stale, Conflict("the subject of a condition was written meanwhile", code="conflict"))
 
     async def _batch(self, writes: list[Write]) -> int:
         """Sends a batch until the server takes or refuses it; returns the sequence of the last message."""

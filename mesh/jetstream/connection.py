@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -101,9 +102,10 @@ class Connection:
             with suppress(Exception):
                 await self._client.close()
             detail = self._last_error or str(error) or "no answer"
+            url = without_password(settings.url)
             raise Unreachable(
-                f"NATS at {settings.url} cannot be reached: {detail}",
-                object=settings.url,
+                f"NATS at {url} cannot be reached: {detail}",
+                object=url,
                 cure="start it with `mesh server`, or set MESH_NATS__URL",
             ) from None
         await self._client.subscribe(f"{self._inbox}.*", cb=self._reply)
@@ -279,6 +281,11 @@ class Connection:
         if settings.tls_cert:
             context.load_cert_chain(settings.tls_cert, settings.tls_key)
         return context
+
+
+def without_password(url: str) -> str:
+    """A server URL, or several, without the credentials in them."""
+    return re.sub(r"//[^/@,]*@", "//", url)
 
 
 async def connect(settings: NatsSettings, name: str) -> Connection:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mesh.agent.deliver import Start
 from mesh.contract.ids import new_id
-from mesh.errors import MeshError
+from mesh.errors import MeshError, NotFound
 from mesh.jetstream.api import Api
 from mesh.jetstream.connection import Connection
 from mesh.jetstream.delivery import PulledMessage
@@ -93,7 +93,9 @@ class Reader:
             if self._start.time:
                 config["opt_start_time"] = self._start.time.isoformat().replace("+00:00", "Z")
         body = {"stream_name": self._stream, "config": config, "action": "create"}
-        made = await self._api.call(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+        made = await self._api.find(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+        if made is None:
+            raise NotFound(f"there is no stream {self._stream}", object=self._stream, cure="provision it: mesh apply")
         self.backlog = made.get("num_pending", 0)
 
     def _mend(self) -> None:

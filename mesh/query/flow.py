@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from mesh.agent.deliver import Start
 from mesh.contract.catalog import Catalog
 from mesh.contract.namespace import Namespace
 from mesh.jetstream.connection import Connection
-from mesh.jetstream.log import JetStreamLog
-from mesh.jetstream.reader import Reader
+from mesh.jetstream.scan import scan
+from mesh.query.domains import domain_streams
 from mesh.query.record import Record, read_record
 
 
@@ -78,7 +77,10 @@ async def read_flows(
     Raises:
         Unreachable: NATS does not answer.
     """
-    records = [record for domain in domains for record in await _read(connection, namespace, catalog, domain)]
+    streams = await domain_streams(connection, namespace)
+    records: list[Record] = []
+    for domain in sorted(streams.keys() & set(domains)):
+        records += await _read(connection, namespace, catalog, domain, streams[domain])
     return build_flows(namespace, records)
 
 
@@ -110,18 +112,10 @@ def _cause(record: Record, candidates: Sequence[Step]) -> Step | None:
     return next(iter(home[::-1] + away), None)
 
 
-async def _read(connection: Connection, namespace: Namespace, catalog: Catalog, domain: str) -> list[Record]:
-    stream = namespace.stream(domain)
-    filters = [namespace.every(domain, kind, "*") for kind in ("evt", "cmd", "done")] + [namespace.every_dead(domain)]
-    log = JetStreamLog(connection, namespace)
-    last = max([stored.sequence for subject in filters if (stored := await log.last(stream, subject))], default=0)
-    records: list[Record] = []
-    if not last:
-        return records
-    async with Reader(connection, stream, filters, Start("all")).open() as messages:
-        async for stored in messages:
-            if record := read_record(namespace, catalog, stream, stored):
-                records.append(record)
-            if stored.sequence >= last:
-                break
-    return records
+async def _read(
+    connection: Connection, namespace: Namespace, catalog: Catalog, domain: str, stream: str
+) -> list[Record]:
+    filters = [namespace.every(domain, kind, "*") for kind in ("evt", "cmd", "done")]
+    async with scan(connection, stream, [*filters, namespace.every_dead(domain)]) as messages:
+        found = [read_record(namespace, catalog, stream, stored) async for stored in messages]
+    return [record for record in found if record]

@@ -51,7 +51,7 @@ def dead_letter(
         stream=delivery.stream,
         stream_sequence=delivery.sequence,
         code=code,
-        reason=str(error)[:_MAX_TEXT],
+        reason=legible(str(error))[:_MAX_TEXT],
         error_type=type(error).__qualname__,
         traceback=trace(error),
         attempts=attempts,
@@ -79,4 +79,9 @@ def trace(error: BaseException) -> str:
     """The traceback of an error as text; empty for an error that was not raised from code."""
     if error.__traceback__ is None:
         return ""
-    return "".join(traceback.format_exception(error))[-_MAX_TEXT:]
+    return legible("".join(traceback.format_exception(error)))[-_MAX_TEXT:]
+
+
+def legible(text: str) -> str:
+    """Text that can be stored: half of a surrogate pair, which a model may have answered, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -65,14 +65,17 @@ class Dispatcher:
         """
         flights = list(self._flights.values())
         tasks = [flight.task for flight in flights if flight.task]
+        if not tasks:
+            return
+        # A task that is cancelled before its first step never runs, so it could not hand its event back.
+        await asyncio.wait(tasks, timeout=0)
         for flight in flights:
             if flight.task and not flight.started:
                 flight.task.cancel()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fly(self, place: _Place, flight: Flight, release: Callable[[], None]) -> None:
         try:

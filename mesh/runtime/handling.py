@@ -14,7 +14,7 @@ from mesh.agent.handler import Handler
 from mesh.agent.settlement import GiveUp, settle
 from mesh.contract.namespace import Address
 from mesh.errors import Conflict, MeshError
-from mesh.runtime.dead_letter import dead_letter, trace
+from mesh.runtime.dead_letter import dead_letter, legible, trace
 from mesh.runtime.execution import Environment, Execution, persist
 from mesh.runtime.flight import Flight
 from mesh.runtime.incoming import Incoming, Router, Undeliverable, attributes, decode
@@ -194,4 +194,4 @@ class Handling:
 
 
 def _sentence(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}" if not isinstance(error, MeshError) else str(error)
+    return legible(str(error) if isinstance(error, MeshError) else f"{type(error).__qualname__}: {error}")

@@ -50,8 +50,7 @@ def fallback_id(delivery: Delivery) -> str:
 
 def redo_count(headers: Mapping[str, str]) -> int:
     """How often a delivered event was redriven."""
-    count = headers.get(cloudevents.REDO, "")
-    return int(count) if count.isdecimal() else 0
+    return cloudevents.read_count(headers.get(cloudevents.REDO, ""))
 
 
 def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
@@ -64,10 +63,10 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
     event, data = attributes(delivery), delivery.data
     name = handler.event.full_name
     try:
-        if delivery.headers.get("Content-Type", "").startswith(cloudevents.STRUCTURED_JSON):
+        if event.content_type == cloudevents.STRUCTURED_JSON:
             event, data = cloudevents.read_structured(data, fallback_id=fallback_id(delivery))
         message = _parse(handler.event.message, event.content_type, data)
-    except (DecodeError, json_format.ParseError, ValueError) as error:
+    except (DecodeError, json_format.ParseError, RecursionError, ValueError) as error:
         raise Undeliverable(f"{delivery.subject} is not a {name}: {error}", code="undecodable", object=name) from error
     if event.hops > cloudevents.MAX_HOPS:
         reason = f"{event.hops} hops lie between this event and its root, {cloudevents.MAX_HOPS} are allowed"
@@ -84,7 +83,7 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
 
 
 def _parse(message: type[Message], content_type: str, data: bytes) -> Message:
-    if content_type in (cloudevents.JSON, cloudevents.STRUCTURED_JSON):
+    if content_type == cloudevents.JSON:
         return json_format.Parse(data, message(), ignore_unknown_fields=True)
     if content_type in (cloudevents.PROTOBUF, "application/x-protobuf", "application/octet-stream"):
         return message.FromString(data)

@@ -18,6 +18,10 @@ class HandlerTimeout(MeshError):
     """A handler took longer than its timeout."""
 
 
+class HandlerCancelled(MeshError):
+    """A handler let a cancellation out that was not meant for it."""
+
+
 def compose(handler: Handler, middlewares: list[Middleware], threads: Executor) -> CallNext:
     """The chain around a handler; the first middleware is the outermost."""
     call: CallNext = cast(CallNext, handler.function) if handler.is_async else partial(_in_thread, handler, threads)
@@ -31,21 +35,30 @@ async def run(call: CallNext, handler: Handler, event: Message, ctx: Context[Any
 
     Raises:
         HandlerTimeout: It took longer than its timeout.
+        HandlerCancelled: It waited for something that was cancelled.
         Exception: Whatever the handler raised.
     """
-    limit = asyncio.timeout(handler.timeout)
+    limit, name = asyncio.timeout(handler.timeout), handler.event.full_name
     try:
         async with limit:
             ctx.emit_all(await call(event, ctx))
     except TimeoutError as error:
         if not limit.expired():
             raise
-        name = handler.event.full_name
         raise HandlerTimeout(
             f"the handler of {name} in agent {ctx.agent} took longer than {handler.timeout:g} s",
             code="handler_timeout",
             object=name,
             cure="make it faster, or raise its timeout: @agent.on(timeout=…)",
+        ) from error
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise HandlerCancelled(
+            f"the handler of {name} in agent {ctx.agent} waited for something that was cancelled",
+            code="handler_cancelled",
+            object=name,
+            cure="catch asyncio.CancelledError where it waits for what it cancels",
         ) from error
 
 

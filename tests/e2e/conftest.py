@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,32 @@ class AgentProcess:
             self.start()
 
 
+class Command:
+    """A running `mesh …` and what it has printed."""
+
+    def __init__(self, arguments, env, log):
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mesh", *arguments], env=os.environ | env, stdout=file, stderr=file
+            )
+
+    @property
+    def printed(self):
+        return self._log.read_text()
+
+    async def prints(self, text, times=1):
+        await eventually(lambda: self.printed.count(text) >= times or self.process.poll() is not None)
+        assert self.printed.count(text) >= times, self.printed
+
+    async def code(self):
+        await eventually(lambda: self.process.poll() is not None)
+        return self.process.returncode
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+
 @pytest.fixture
 async def stage(mesh_server, mesh_namespace):
     async with Stage(mesh_server, mesh_namespace).open() as stage:
@@ -59,9 +85,9 @@ def processes(tmp_path):
     """`with processes(stage, "orders:agent") as process`: agents that never outlive their test."""
 
     @contextmanager
-    def run(stage, target):
+    def run(stage, target, environment=()):
         log = tmp_path / f"{len(list(tmp_path.iterdir()))}.log"
-        process = AgentProcess(target, stage.environment, log)
+        process = AgentProcess(target, stage.environment | dict(environment), log)
         try:
             yield process.start()
         finally:
@@ -69,3 +95,18 @@ def processes(tmp_path):
             print(log.read_text()[-4000:])  # noqa: T201 - pytest shows it when the test fails
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path):
+    """`start("run", …, env={…})` starts a `mesh` command that never outlives its test."""
+    with ExitStack() as stack:
+
+        def start(*arguments, env):
+            log = tmp_path / f"{len(list(tmp_path.iterdir()))}.log"
+            command = Command([str(argument) for argument in arguments], env, log)
+            stack.callback(command.process.wait)
+            stack.callback(command.process.kill)
+            return command
+
+        yield start

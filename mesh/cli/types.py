@@ -1,0 +1,47 @@
+"""From the TYPE on a command line to an event type."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mesh.client import Mesh
+    from mesh.contract.event_type import EventType
+
+TypeArgument = Annotated[
+    str,
+    typer.Argument(metavar="TYPE", help="revops.v1.LeadScored, revops.lead_scored or LeadScored.", show_default=False),
+]
+"""The type of a command's parameter `type_name: TypeArgument`."""
+
+TypeOption = Annotated[
+    str | None, typer.Option("--type", metavar="TYPE", help="revops.v1.LeadScored, revops.lead_scored or LeadScored.")
+]
+"""The type of a command's parameter `type_name: TypeOption = None`."""
+
+
+async def find_type(mesh: "Mesh", text: str) -> "EventType":
+    """The type a person means: of the registry, or of code that can be imported here, which comes first.
+
+    Raises:
+        NotFound: No type, or more than one, goes by this name.
+        Unreachable: NATS does not answer.
+    """
+    from mesh.jetstream.registry import Registry
+
+    catalog = await Registry(mesh.connection, mesh.namespace).catalog()
+    catalog.add(_local_types(text.rpartition(".")[0]))
+    return catalog.find(text)
+
+
+def _local_types(package: str) -> "list[EventType]":
+    from mesh.contract.generated import importable_types
+
+    if not all(part.isidentifier() for part in package.split(".")):
+        return []
+    for folder in (Path.cwd(), Path.cwd() / "agents"):
+        if folder.is_dir() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    return importable_types(package)
