@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mesh.agent.agent import Agent
+    from mesh.agent.claims import AlreadyClaimed, ClaimOrderError
     from mesh.agent.context import Context
     from mesh.client import Emitted, Mesh, Record
     from mesh.errors import (
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agent",
+    "AlreadyClaimed",
+    "ClaimOrderError",
     "Conflict",
     "Context",
     "ContractError",
@@ -42,6 +45,8 @@ __all__ = [
 
 _HOME = {
     "Agent": "mesh.agent.agent",
+    "AlreadyClaimed": "mesh.agent.claims",
+    "ClaimOrderError": "mesh.agent.claims",
     "Context": "mesh.agent.context",
     "Emitted": "mesh.client",
     "Mesh": "mesh.client",

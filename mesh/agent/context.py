@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, overload
 
 from google.protobuf.message import Message
 from typing_extensions import TypeVar
 
+from mesh.agent.claims import Claims
 from mesh.agent.decisions import Decisions
 from mesh.agent.handler import Handler
 from mesh.agent.state import State
@@ -37,6 +39,7 @@ class Context(Generic[R]):
         state: Shared state of the domain.
         outputs: What was emitted so far.
         decided: The decisions that were read and taken.
+        claims: The claims that are held.
         log: Logger whose records carry agent, event id and correlation id.
     """
 
@@ -52,6 +55,7 @@ class Context(Generic[R]):
         resources: R,
         state: State,
         decisions: Decisions,
+        claims: Claims,
         steps: Steps,
     ) -> None:
         self.event = event
@@ -68,6 +72,7 @@ class Context(Generic[R]):
         )
         self.outputs: list[tuple[EventType, Message]] = []
         self.decided = decisions
+        self.claims = claims
         self._handler = handler
         self._steps = steps
 
@@ -222,6 +227,26 @@ class Context(Generic[R]):
             tokens=tokens,
         )
 
+    def claim(
+        self, *keys: str, ttl: float | timedelta = 30.0, wait: float | timedelta = 0.0
+    ) -> AbstractAsyncContextManager[None]:
+        """Claims something for this handling: `async with ctx.claim("angle/economy", ttl=60):`.
+
+        In the domain of the event, one handling at a time holds a key. The claim is renewed inside the block; it is
+        released by the commit, and whoever lost it cannot commit. When the handling fails it ends after its ttl, or is
+        taken over by the next attempt.
+
+        Args:
+            *keys: What is claimed. Several are taken in sorted order, so that claims never wait for each other.
+            ttl: Seconds (or a `timedelta`), rounded to whole ones, after which a holder that died loses the claim.
+            wait: Seconds (or a `timedelta`) to wait for whoever holds it.
+
+        Raises:
+            AlreadyClaimed: Somebody else holds a key. Uncaught, it makes the event come again when the claim ends.
+            ClaimOrderError: The handling holds a key that comes after these.
+        """
+        return self.claims.claim(keys, _seconds(ttl), _seconds(wait))
+
     def emit_all(self, returned: Message | Iterable[Message] | None) -> None:
         """Adds what a handler returned: one message, several, or nothing.
 
@@ -241,3 +266,7 @@ class Context(Generic[R]):
                     cure="return one message, several in a list or tuple, or None",
                 )
             self.emit(message)
+
+
+def _seconds(duration: float | timedelta) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)

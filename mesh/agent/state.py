@@ -10,8 +10,8 @@ from mesh.contract.generated import event_type
 from mesh.contract.validation import validate
 from mesh.errors import UsageError
 
-type ReadState = Callable[[EventType, str], Awaitable[tuple[bytes, int]]]
-"""Reads the current state of (type, key): payload and sequence; empty and 0 when there is none."""
+type ReadState = Callable[[EventType, str], Awaitable[tuple[bytes | None, int]]]
+"""Reads the state of (type, key): payload, None when there is none, and sequence, 0 when there never was one."""
 
 
 @dataclass(slots=True)
@@ -22,14 +22,14 @@ class Entry:
         type: State type.
         key: Key of the entity.
         sequence: Sequence of the state that was read; 0 when there was none. The commit holds only while it is current.
-        data: Payload as this handling left it; empty when there is none.
+        data: Payload as this handling left it; None when there is none.
         written: Whether this handling changed it.
     """
 
     type: EventType
     key: str
     sequence: int
-    data: bytes
+    data: bytes | None
     written: bool = False
 
 
@@ -58,7 +58,7 @@ class State:
             Unreachable: NATS does not answer.
         """
         entry = await self._entry(event_type(state), str(key))
-        return state.FromString(entry.data) if entry.data else None
+        return None if entry.data is None else state.FromString(entry.data)
 
     async def get_or_new[M: Message](self, state: type[M], key: str | int) -> M:
         """The state of an entity, or a new message with only its key set."""
@@ -87,8 +87,8 @@ class State:
     async def delete(self, state: type[Message], key: str | int) -> None:
         """Removes the state of an entity; nothing happens when there is none."""
         entry = await self._entry(event_type(state), str(key))
-        if entry.data:
-            entry.data = b""
+        if entry.data is not None:
+            entry.data = None
             entry.written = True
 
     async def _entry(self, kind: EventType, key: str) -> Entry:

@@ -18,6 +18,8 @@ PROTOBUF: Final = "application/protobuf"
 JSON: Final = "application/json"
 STRUCTURED_JSON: Final = "application/cloudevents+json"
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")
+DELETED: Final = {"KV-Operation": "DEL"}
+"""Header of a message that says that the state of its subject is no more, as JetStream's key-value stores have it."""
 MAX_HOPS: Final = 64
 """Causal depth at which an event is taken for part of a loop."""
 

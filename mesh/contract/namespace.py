@@ -140,6 +140,10 @@ class Namespace:
         kind, _, key = entity.partition("/")
         return f"{self.name}.{domain}.dec.{question}.{encode_token(kind)}.{encode_token(key)}"
 
+    def claim(self, domain: str, key: str) -> str:
+        """Subject of a claim."""
+        return f"{self.name}.{domain}.claim.{encode_token(key)}"
+
     def dead(self, domain: str, agent: str, name: str, key: str) -> str:
         """Subject of a dead letter."""
         return f"{self.name}.{domain}.dead.{agent}.{name}.{encode_token(key)}"

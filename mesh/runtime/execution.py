@@ -12,14 +12,17 @@ from functools import partial
 from typing import Any
 
 from mesh.agent.agent import Agent
+from mesh.agent.claims import Claims
 from mesh.agent.context import Context
 from mesh.agent.decisions import Decisions
 from mesh.agent.settlement import RetryPolicy
 from mesh.agent.state import State
 from mesh.agent.steps import Steps
+from mesh.contract.cloudevents import DELETED
 from mesh.contract.event_type import Domain, EventType
 from mesh.contract.namespace import Address, Namespace
 from mesh.errors import Conflict, Retry, Unreachable
+from mesh.runtime.claim_store import StreamClaims
 from mesh.runtime.gate import Gate
 from mesh.runtime.incoming import Incoming, decode
 from mesh.runtime.journal import Journal
@@ -138,13 +141,16 @@ class Execution:
             resources=self._resources,
             state=State(handler.event.domain, self._read_state),
             decisions=Decisions(agent, event, entity, partial(self._read_decisions, handler.event.domain)),
+            claims=Claims(StreamClaims(self._env.log, self._env.namespace, handler.event.domain, agent, event.id)),
             steps=Steps(journal, f"{agent}/{event.source}/{event.id}"),
         )
 
-    async def _read_state(self, kind: EventType, key: str) -> tuple[bytes, int]:
+    async def _read_state(self, kind: EventType, key: str) -> tuple[bytes | None, int]:
         stream, subject = self._env.namespace.stream(kind.domain.name), kind.subject(self._env.namespace, key)
         stored = await self._env.log.last(stream, subject)
-        return (stored.data, stored.sequence) if stored else (b"", 0)
+        if stored is None:
+            return None, 0
+        return None if DELETED.items() <= stored.headers.items() else stored.data, stored.sequence
 
     async def _read_decisions(self, domain: Domain, question: str, entity: str) -> tuple[list[Decision], int]:
         namespace = self._env.namespace

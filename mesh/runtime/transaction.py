@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
+from mesh.agent.claims import Claim
 from mesh.agent.context import Context
 from mesh.agent.decisions import Thread
 from mesh.agent.handler import Handler
 from mesh.agent.state import Entry
-from mesh.contract.cloudevents import MSG_ID, CloudEvent, message_id
+from mesh.contract.cloudevents import DELETED, MSG_ID, CloudEvent, message_id
 from mesh.contract.event_type import EventType
 from mesh.contract.ids import output_id
 from mesh.contract.namespace import Namespace
@@ -18,7 +19,7 @@ from mesh.runtime.incoming import Incoming
 from mesh.runtime.ports import Tracing, Write
 
 _FOR_EVER: Mapping[str, str] = {"Nats-TTL": "never"}
-_TOMBSTONE: Mapping[str, str] = {"Nats-TTL": "1s"}
+_TOMBSTONE: Mapping[str, str] = {"Nats-TTL": "1s", **DELETED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ def build(
         writes.append(write)
     changes = [_state(namespace, entry) for entry in ctx.state.entries if entry.written]
     changes += [_decision(namespace, incoming, thread) for thread in ctx.decided.threads if thread.taken]
+    changes += [_release(namespace, home, claim) for claim in ctx.claims.held]
     if not writes and not changes:
         return Transaction([], [])
     guards = [(e.type.subject(namespace, e.key), e.sequence) for e in ctx.state.entries if not e.written]
@@ -134,9 +136,15 @@ def _done(namespace: Namespace, incoming: Incoming, ctx: Context[object], number
 
 
 def _state(namespace: Namespace, entry: Entry) -> Write:
-    lifetime = _FOR_EVER if entry.data else _TOMBSTONE
+    lifetime = _TOMBSTONE if entry.data is None else _FOR_EVER
     headers = {"Nats-Rollup": "sub", "ce-type": entry.type.full_name, **lifetime}
-    return Write(entry.type.subject(namespace, entry.key), entry.data, headers, expect=entry.sequence)
+    return Write(entry.type.subject(namespace, entry.key), entry.data or b"", headers, expect=entry.sequence)
+
+
+def _release(namespace: Namespace, domain: str, claim: Claim) -> Write:
+    """Ends a claim with the commit, which fails when the claim was lost."""
+    headers = {"Nats-Rollup": "sub", **_TOMBSTONE}
+    return Write(namespace.claim(domain, claim.key), b"", headers, expect=claim.sequence)
 
 
 def _decision(namespace: Namespace, incoming: Incoming, thread: Thread) -> Write:

@@ -343,3 +343,34 @@ class StepId(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepId: _TypeAlias = StepId  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    """Who holds a claim (`<ns>.<domain>.claim.<key>`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    event_id: _builtins.str
+    """Id of the event that is being handled: a redelivery of the same event takes its claims over."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When the claim ends unless it is renewed, by the clock of the holder."""
+
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "event_id", b"event_id", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015

@@ -54,7 +54,7 @@ def state(reads):
         async def read(kind, key):
             reads.append((kind.full_name, key))
             await asyncio.sleep(0)
-            return stored.get((kind.full_name, key), (b"", 0))
+            return stored.get((kind.full_name, key), (None, 0))
 
         return State(Domain(domain), read)
 
@@ -145,8 +145,9 @@ async def test_state_that_holds_nothing_but_a_key_of_zero_is_there(state, accoun
     await ledger.put(account(account_id=0))
 
     assert await ledger.get(account, 0) == account()
-    [entry] = ledger.entries
-    assert entry.data
+    (entry,) = ledger.entries
+    assert entry.written
+    assert entry.data is not None
 
 
 async def test_concurrent_reads_of_an_entity_see_one_version():
