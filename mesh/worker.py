@@ -33,6 +33,8 @@ from mesh.v1.registry_pb2 import Presence
 _log = logging.getLogger("mesh.worker")
 
 _PRESENCE_INTERVAL = 10.0
+_TIMER_CONCURRENCY = 32
+"""Messages held by a durable that has no handler of its own and reads timers only."""
 
 
 class Worker:
@@ -186,7 +188,7 @@ class _RunningAgent:
                     durable.stream,
                     durable.name,
                     dispatcher.deliver,
-                    capacity=sum(handler.concurrency for handler in durable.handlers),
+                    capacity=sum(handler.concurrency for handler in durable.handlers) or _TIMER_CONCURRENCY,
                     max_bytes=settings.max_inflight_bytes,
                     missing=missing,
                 )

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
-from datetime import datetime, timedelta
-from typing import Any, Generic, overload
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, NamedTuple, overload
 
 from google.protobuf.message import Message
 from typing_extensions import TypeVar
@@ -23,6 +23,20 @@ from mesh.errors import UsageError
 from mesh.v1.decision_pb2 import Decision
 
 R = TypeVar("R", default=Any)
+
+
+class Output(NamedTuple):
+    """Something that a handling emits.
+
+    Attributes:
+        kind: Its type.
+        message: Its payload.
+        at: When it becomes visible; None for with the commit.
+    """
+
+    kind: EventType
+    message: Message
+    at: datetime | None = None
 
 
 class Context(Generic[R]):
@@ -70,7 +84,7 @@ class Context(Generic[R]):
             logging.getLogger(f"mesh.agents.{agent}"),
             {"agent": agent, "event_id": event.id, "correlation_id": event.correlation_id},
         )
-        self.outputs: list[tuple[EventType, Message]] = []
+        self.outputs: list[Output] = []
         self.decided = decisions
         self.claims = claims
         self._handler = handler
@@ -91,8 +105,13 @@ class Context(Generic[R]):
         """Id of the event that caused this one; empty for a root."""
         return self.event.causation_id
 
-    def emit(self, message: Message) -> None:
+    def emit(self, message: Message, *, delay: float | timedelta | None = None, at: datetime | None = None) -> None:
         """Adds an output. It becomes visible with the commit of the handling, together with everything else.
+
+        Args:
+            message: The event or command.
+            delay: Seconds (or a `timedelta`) after which it becomes visible instead.
+            at: The time at which it becomes visible instead.
 
         Raises:
             UsageError: The handler does not declare that it emits this type.
@@ -110,8 +129,10 @@ class Context(Generic[R]):
             )
         kind.key(message)
         validate(message)
+        if delay is not None:
+            at = datetime.now(UTC) + timedelta(seconds=_seconds(delay))
         # A copy: the message is the handler's, which may change and emit it again.
-        self.outputs.append((kind, deepcopy(message)))
+        self.outputs.append(Output(kind, deepcopy(message), at))
 
     @overload
     async def step[**P, T](

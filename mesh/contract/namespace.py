@@ -52,10 +52,10 @@ class Address:
 
     Attributes:
         domain: Name of the domain.
-        kind: Third token: `evt`, `cmd`, `state`, `dec`, `out`, `done`, `dead` or `redo`.
-        name: Name of the event, command or state type; the question of `dec`; empty for `done`.
+        kind: Third token: `evt`, `cmd`, `state`, `dec`, `out`, `done`, `due`, `dead` or `redo`.
+        name: Name of the event, command or state type; the question of `dec`; empty for `done` and `due`.
         key: Decoded key; the whole entity of `dec`.
-        agent: The agent a `dead`, `redo` or `done` subject belongs to; else empty.
+        agent: The agent a `dead`, `redo`, `done` or `due` subject belongs to; else empty.
     """
 
     domain: str
@@ -140,6 +140,18 @@ class Namespace:
         kind, _, key = entity.partition("/")
         return f"{self.name}.{domain}.dec.{question}.{encode_token(kind)}.{encode_token(key)}"
 
+    def timer(self, domain: str, event_id: str) -> str:
+        """Subject of the schedule of an output."""
+        return f"{self.name}.{domain}.timer.{encode_token(event_id)}"
+
+    def due(self, domain: str, agent: str, event_id: str) -> str:
+        """Subject under which an output turns up for its agent when its time has come."""
+        return f"{self.name}.{domain}.due.{agent}.{encode_token(event_id)}"
+
+    def every_due(self, domain: str, agent: str) -> str:
+        """Filter for all outputs of an agent whose time has come."""
+        return f"{self.name}.{domain}.due.{agent}.*"
+
     def claim(self, domain: str, key: str) -> str:
         """Subject of a claim."""
         return f"{self.name}.{domain}.claim.{encode_token(key)}"
@@ -174,7 +186,7 @@ class Namespace:
                 return Address(domain, kind, name, decode_token(key))
             case [self.name, domain, ("dead" | "redo") as kind, agent, name, key]:
                 return Address(domain, kind, name, decode_token(key), agent)
-            case [self.name, domain, "done" as kind, agent, key]:
+            case [self.name, domain, ("done" | "due") as kind, agent, key]:
                 return Address(domain, kind, "", decode_token(key), agent)
             case [self.name, domain, "dec" as kind, question, entity_type, key]:
                 return Address(domain, kind, question, f"{decode_token(entity_type)}/{decode_token(key)}")

@@ -8,8 +8,8 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from mesh.errors import Refused
-from mesh.jetstream.connection import Connection
+from mesh.errors import Refused, Unreachable
+from mesh.jetstream.connection import CONNECTION_LOST, Connection
 from mesh.runtime.ports import Stored
 
 STREAM_NOT_FOUND: Final = 10059
@@ -30,7 +30,12 @@ class Api:
     async def call(self, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request to `$JS.API.<subject>`."""
         data = json.dumps(body).encode() if body is not None else b""
-        answer = json.loads((await self._connection.request(f"$JS.API.{subject}", data)).data)
+        try:
+            answer = json.loads((await self._connection.request(f"$JS.API.{subject}", data)).data)
+        except Unreachable as error:
+            if error.code != CONNECTION_LOST:
+                raise
+            answer = json.loads((await self._connection.request(f"$JS.API.{subject}", data)).data)
         if error := answer.get("error"):
             raise Refused(
                 f"JetStream refuses {subject}: {error.get('description')}",

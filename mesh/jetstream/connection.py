@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import nats
 import nats.errors
@@ -19,6 +19,9 @@ from mesh.errors import Refused, Unreachable
 from mesh.settings import NatsSettings
 
 _log = logging.getLogger("mesh.jetstream")
+
+CONNECTION_LOST: Final = "connection_lost"
+"""Code of the error of a request whose answer was lost with the connection, which is there again."""
 
 _PING_INTERVAL = 15
 _PENDING_BYTES = 64 << 20
@@ -265,7 +268,7 @@ class Connection:
         lost, self._replies = self._replies, {}
         for future in lost.values():
             if not future.done():
-                future.set_exception(Unreachable("the connection to NATS was lost before the answer"))
+                future.set_exception(Unreachable("the connection to NATS was lost before the answer", code=CONNECTION_LOST))
         for callback in self._on_reconnect:
             callback()
 

@@ -70,18 +70,20 @@ def durables(namespace: Namespace, agent: Agent[Any]) -> list[Durable]:
     """The durable consumers of an agent: one in each domain it reads, and one for each handler with its own."""
     grouped: dict[tuple[str, str], list[Handler]] = {}
     for handler in agent.handlers:
-        name = f"{agent.name}--{handler.event.name}" if handler.has_own_durable else agent.name
-        grouped.setdefault((namespace.stream(handler.event.domain.name), name), []).append(handler)
-    return [
-        Durable(
-            stream,
-            name,
-            tuple(handlers),
-            tuple(subject for h in handlers for subject in _filters(namespace, agent.name, h)),
-            handlers[0].start or agent.start,
-        )
-        for (stream, name), handlers in grouped.items()
-    ]
+        domain = handler.event.domain.name
+        own = grouped.setdefault((domain, agent.name), [])
+        if handler.has_own_durable:
+            own = grouped.setdefault((domain, f"{agent.name}--{handler.event.name}"), [])
+        own.append(handler)
+    return [_durable(namespace, agent, domain, name, handlers) for (domain, name), handlers in grouped.items()]
+
+
+def _durable(namespace: Namespace, agent: Agent[Any], domain: str, name: str, handlers: list[Handler]) -> Durable:
+    filters = [subject for handler in handlers for subject in _filters(namespace, agent.name, handler)]
+    if name == agent.name:
+        filters.append(namespace.every_due(domain, agent.name))
+    start = next((handler.start for handler in handlers if handler.start), agent.start)
+    return Durable(namespace.stream(domain), name, tuple(handlers), tuple(filters), start)
 
 
 def _filters(namespace: Namespace, agent: str, handler: Handler) -> tuple[str, str]:

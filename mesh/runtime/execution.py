@@ -26,7 +26,7 @@ from mesh.runtime.claim_store import StreamClaims
 from mesh.runtime.gate import Gate
 from mesh.runtime.incoming import Incoming, decode
 from mesh.runtime.journal import Journal
-from mesh.runtime.ports import Delivery, Log, Tracing
+from mesh.runtime.ports import Delivery, Log, Tracing, Write
 from mesh.runtime.proof import Proofs
 from mesh.runtime.run import compose, run
 from mesh.runtime.transaction import Transaction, build
@@ -120,13 +120,23 @@ class Execution:
             await self._forward_committed(incoming, start)
             return
         for forward in transaction.forwards:
-            await persist(partial(log.commit, forward.stream, [forward.write]))
+            await self.publish_once(forward.stream, forward.write, again=False)
 
     async def _forward_committed(self, incoming: Incoming, start: int) -> None:
         """Sends on what an earlier run committed for other domains and did not forward."""
         for forward in await persist(partial(self._proofs.forwards, incoming, start)):
-            if not await persist(partial(self._proofs.is_forwarded, forward)):
-                await persist(partial(self._env.log.commit, forward.stream, [forward.write]))
+            await self.publish_once(forward.stream, forward.write, again=True)
+
+    async def publish_once(self, stream: str, write: Write, *, again: bool) -> None:
+        """Publishes an event that is committed already elsewhere in the log.
+
+        Args:
+            stream: Where to.
+            write: The event.
+            again: It may have been published before, longer ago than the server remembers.
+        """
+        if not (again and await persist(partial(self._proofs.is_published, stream, write))):
+            await persist(partial(self._env.log.commit, stream, [write]))
 
     def _context(self, incoming: Incoming, journal: Journal) -> Context[Any]:
         handler, agent, event = incoming.handler, self._agent.name, incoming.event

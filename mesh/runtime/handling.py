@@ -19,6 +19,7 @@ from mesh.runtime.execution import Environment, Execution, persist
 from mesh.runtime.flight import Flight
 from mesh.runtime.incoming import Incoming, Router, Undeliverable, attributes, decode
 from mesh.runtime.journal import Journal
+from mesh.runtime.timer import fired
 from mesh.v1.log_pb2 import JournalEntry
 
 _log = logging.getLogger("mesh.runtime")
@@ -75,6 +76,10 @@ class Handling:
             return
         journal = self._journal(flight)
         try:
+            if address.kind == "due":
+                flight.started = True
+                await self._publish_due(flight)
+                return
             handler = self._router.handler(address)
             if handler is None:
                 await self._postpone(flight, journal, address)
@@ -143,6 +148,16 @@ class Handling:
             self._counters.handled += 1
             with suppress(MeshError):
                 await journal.purge()
+
+    async def _publish_due(self, flight: Flight) -> None:
+        """Publishes an output of this agent whose time has come."""
+        due = fired(self._env.namespace, flight.delivery)
+        if due is None:
+            _log.error("%s is no output of a timer", flight.delivery.subject)
+            flight.term("not an output of a timer")
+            return
+        await self._execution.publish_once(*due, again=flight.delivery.delivered > 1)
+        flight.ack()
 
     async def _postpone(self, flight: Flight, journal: Journal, address: Address) -> None:
         """A newer version of the agent reads this event: leave it to that, or to a later version of this process."""

@@ -107,7 +107,7 @@ class Router:
     def address(self, subject: str) -> Address | None:
         """The address of a subject that this agent may be sent; None for all others."""
         address = self._namespace.parse(subject)
-        if address is None or address.kind not in ("evt", "cmd", "redo"):
+        if address is None or address.kind not in ("evt", "cmd", "redo", "due"):
             return None
         return None if address.agent not in ("", self._agent) else address
 

@@ -60,14 +60,14 @@ class Proofs:
                 found += [self._forward(kind, stored) async for stored in self._effects(incoming, subject, start)]
         return found
 
-    async def is_forwarded(self, forward: Forward) -> bool:
-        """Whether an output has reached its domain.
+    async def is_published(self, stream: str, write: Write) -> bool:
+        """Whether an event is in a stream.
 
         Raises:
             Unreachable: NATS does not answer.
         """
-        event_id = read_headers(forward.write.headers, fallback_id="").id
-        async for stored in self._log.read(forward.stream, forward.write.subject):
+        event_id = read_headers(write.headers, fallback_id="").id
+        async for stored in self._log.read(stream, write.subject):
             if read_headers(stored.headers, fallback_id="").id == event_id:
                 return True
         return False

@@ -17,6 +17,7 @@ from mesh.contract.ids import output_id
 from mesh.contract.namespace import Namespace
 from mesh.runtime.incoming import Incoming
 from mesh.runtime.ports import Tracing, Write
+from mesh.runtime.timer import schedule
 
 _FOR_EVER: Mapping[str, str] = {"Nats-TTL": "never"}
 _TOMBSTONE: Mapping[str, str] = {"Nats-TTL": "1s", **DELETED}
@@ -59,12 +60,15 @@ def build(
     writes: list[Write] = []
     forwards: list[Forward] = []
     proven = False
-    for ordinal, (kind, message) in enumerate(ctx.outputs):
+    for ordinal, (kind, message, at) in enumerate(ctx.outputs):
         event = _output(incoming, ctx.agent, kind, message, ordinal)
         headers = event.headers() | dict(spans.enter_context(tracing.publish(kind, event)))
         headers[MSG_ID] = message_id(kind.name, event.id)
         key = kind.key(message)
         write = Write(kind.subject(namespace, key), message.SerializeToString(), headers)
+        if at is not None:
+            writes.append(schedule(namespace, home, ctx.agent, write, at))
+            continue
         if kind.domain.name != home:
             forwards.append(Forward(namespace.stream(kind.domain.name), write))
             write = Write(output_subject(namespace, incoming.handler, kind, key), write.data, headers)

@@ -312,6 +312,7 @@ async def test_the_registry_tells_what_an_agent_handles_and_emits(stage):
 
     prefix = stage.names.name
     assert sorted(info["config"]["filter_subjects"]) == [
+        f"{prefix}.shop.due.clerk.*",
         f"{prefix}.shop.evt.order_placed.*",
         f"{prefix}.shop.redo.clerk.order_placed.*",
     ]

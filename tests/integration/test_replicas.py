@@ -215,7 +215,7 @@ async def test_filters_only_grow_until_they_are_pruned(stage):
     provisioner = Provisioner(stage.api, stage.settings.stream)
     await provisioner.widen(topology(stage.names, stage.settings.stream, [version_2([])]))
     await provisioner.widen(topology(stage.names, stage.settings.stream, [version_1()]))
-    assert len((await stage.consumer("shop", "clerk"))["config"]["filter_subjects"]) == 4
+    assert len((await stage.consumer("shop", "clerk"))["config"]["filter_subjects"]) == 5
 
     await stage.mesh.send(PackOrder(order_id="1"))
     pruner = Provisioner(stage.api, stage.settings.stream, prune=True)
@@ -228,7 +228,7 @@ async def test_filters_only_grow_until_they_are_pruned(stage):
         f"no longer reads {prefix}.shop.cmd.pack_order.* (1 pending)",
         f"no longer reads {prefix}.shop.redo.clerk.pack_order.* (0 pending)",
     ]
-    assert len((await stage.consumer("shop", "clerk"))["config"]["filter_subjects"]) == 2
+    assert len((await stage.consumer("shop", "clerk"))["config"]["filter_subjects"]) == 3
 
 
 async def test_a_drain_finishes_what_runs_and_hands_the_rest_to_others_at_once(stage):

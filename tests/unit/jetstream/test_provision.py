@@ -96,9 +96,10 @@ async def test_a_new_handler_adds_its_filters(provisioner, server):
 
 async def test_a_handler_that_is_gone_keeps_its_filters(provisioner, server):
     await provisioner().widen(wanted(OrderPlaced, PackOrder))
+    before = server.filters
     await provisioner().widen(wanted(OrderPlaced))
 
-    assert len(server.filters) == 4
+    assert server.filters == before
 
 
 async def test_pruning_says_what_is_pending_and_is_not_done_by_an_agent_at_its_start(provisioner, server):
@@ -109,7 +110,7 @@ async def test_pruning_says_what_is_pending_and_is_not_done_by_an_agent_at_its_s
     assert step.changes[0] == "no longer reads mesh.shop.cmd.pack_order.* (9 pending)"
     assert not step.widens
     await step.run()
-    assert server.filters == {"mesh.shop.evt.order_placed.*", "mesh.shop.redo.seller.order_placed.*"}
+    assert server.filters == set(wanted(OrderPlaced).durables[0].filters)
 
 
 async def test_filters_that_another_replica_added_meanwhile_are_kept(provisioner, server):
@@ -119,8 +120,7 @@ async def test_filters_that_another_replica_added_meanwhile_are_kept(provisioner
 
     await step.run()
 
-    assert "mesh.shop.evt.added.*" in server.filters
-    assert len(server.filters) == 5
+    assert {"mesh.shop.evt.added.*", "mesh.shop.cmd.pack_order.*"} <= server.filters
 
 
 async def test_what_two_processes_create_at_the_same_time_is_created_once(provisioner, server):

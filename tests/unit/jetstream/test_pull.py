@@ -73,16 +73,13 @@ class Reading:
 
     def __init__(self, server):
         self.held = []
-        self.missing = 0
+        self.missing = asyncio.Event()
         self.consumer = PullConsumer(
-            server, "S", "C", self._take, capacity=CAPACITY, max_bytes=MAX_BYTES, missing=self._miss
+            server, "S", "C", self._take, capacity=CAPACITY, max_bytes=MAX_BYTES, missing=self.missing.set
         )
 
     def _take(self, message, release):
         self.held.append(release)
-
-    def _miss(self):
-        self.missing += 1
 
     def release(self):
         self.held.pop(0)()
@@ -155,10 +152,9 @@ async def test_a_consumer_that_is_gone_is_reported_and_asked_again(reading, serv
 
     await server.end(status, description)
     async with asyncio.timeout(5):
-        while not reading.missing:
-            await asyncio.sleep(0)
+        await reading.missing.wait()
 
-    assert (reading.missing, len(server.pulls)) == (1, 2)
+    assert len(server.pulls) == 2
 
 
 async def test_after_a_reconnect_everything_is_asked_for_again(reading, server):

@@ -30,19 +30,22 @@ def test_handlers_of_a_domain_share_the_durable_of_their_agent(agent):
     [durable] = durables(TEAM, agent)
 
     assert (durable.stream, durable.name, durable.start) == ("TEAM_A_SHOP", "seller", Start("all"))
-    assert durable.filters == (
+    assert {
         "team-a.shop.evt.order_placed.*",
         "team-a.shop.redo.seller.order_placed.*",
         "team-a.shop.cmd.pack_order.*",
         "team-a.shop.redo.seller.pack_order.*",
-    )
+    } <= set(durable.filters)
 
 
 def test_an_agent_has_a_durable_in_each_domain_it_reads(agent):
     agent.on(OrderPlaced)(handle)
     agent.on(InvoiceRequested)(handle)
 
-    assert [(d.stream, d.name) for d in durables(TEAM, agent)] == [("TEAM_A_SHOP", "seller"), ("TEAM_A_BILLING", "seller")]
+    found = durables(TEAM, agent)
+
+    assert {durable.name for durable in found} == {"seller"}
+    assert [durable.stream for durable in found] == ["TEAM_A_SHOP", "TEAM_A_BILLING"]
 
 
 def test_a_handler_with_a_start_of_its_own_or_isolated_has_its_own_durable(agent):

@@ -70,8 +70,8 @@ class MemoryLog:
         return next((s for s in reversed(self.streams[stream]) if s.subject == subject), None)
 
 
-def matches(filter, subject):
-    wanted, tokens = filter.split("."), subject.split(".")
+def matches(wildcard, subject):
+    wanted, tokens = wildcard.split("."), subject.split(".")
     return len(wanted) == len(tokens) and all(w in ("*", t) for w, t in zip(wanted, tokens, strict=True))
 
 

@@ -1,7 +1,8 @@
 import asyncio
-import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.runtime.gate import Gate
 
@@ -125,30 +126,36 @@ async def test_whoever_fails_inside_opens_the_gate(gate, visit):
     assert (await visit(gate.alone())).inside
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_a_crowd_gets_through_and_nobody_is_ever_beside_a_suspect(gate, seed):
-    rng = random.Random(seed)
-    inside = {"shared": 0, "alone": 0}
-    through = []
+VISITORS = st.tuples(st.sampled_from(["shared", "alone"]), st.integers(0, 5), st.integers(0, 5), st.booleans())
 
-    async def go(kind):
-        await asyncio.sleep(rng.uniform(0, 0.002))
+
+@given(st.lists(VISITORS, max_size=20))
+async def test_a_crowd_gets_through_and_nobody_is_ever_beside_a_suspect(visitors):
+    gate = Gate()
+    inside = {"shared": 0, "alone": 0}
+
+    async def go(kind, arrival, stay):
+        for _ in range(arrival):
+            await asyncio.sleep(0)
         async with getattr(gate, kind)():
             inside[kind] += 1
-            for _ in range(rng.randrange(5)):
-                assert inside["alone"] <= 1
-                assert not (inside["alone"] and inside["shared"])
-                await asyncio.sleep(0)
-            inside[kind] -= 1
-        through.append(kind)
+            try:
+                for _ in range(stay + 1):
+                    assert inside["alone"] <= (not inside["shared"])
+                    await asyncio.sleep(0)
+            finally:
+                inside[kind] -= 1
 
-    crowd = [asyncio.create_task(go(rng.choice(["shared", "shared", "alone"]))) for _ in range(40)]
-    impatient = [asyncio.create_task(go(rng.choice(["shared", "alone"]))) for _ in range(10)]
-    async with asyncio.timeout(10):
+    tasks = [asyncio.create_task(go(*visitor)) for *visitor, _ in visitors]
+    for _ in range(4):
         await asyncio.sleep(0)
-        for task in impatient:
+    patient = []
+    for task, (*_, impatient) in zip(tasks, visitors, strict=True):
+        if impatient:
             task.cancel()
-        await asyncio.gather(*impatient, return_exceptions=True)
-        await asyncio.gather(*crowd)
+        else:
+            patient.append(task)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert len(through) == 40
+    assert [task.exception() for task in patient] == [None] * len(patient)

@@ -59,7 +59,7 @@ def test_a_subject_leads_to_its_handler(router, subject, event):
     "subject",
     [
         "other.shop.evt.order_placed.7", "mesh.shop.redo.rival.order_placed.7", "mesh.shop.state.stock.a",
-        "mesh.shop.dead.seller.order_placed.7", "mesh.shop.done.seller.7", "mesh.shop.out.billing.order_placed.7", "inbox",
+        "mesh.shop.dead.seller.order_placed.7", "mesh.shop.done.seller.7", "mesh.shop.out.billing.order_placed.7", "in",
     ],
 )  # fmt: skip
 def test_a_subject_that_the_agent_does_not_read_has_no_address(router, subject):
