@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 MSG_ID: Final = "Nats-Msg-Id"
 HOPS: Final = "mesh-hops"
+VISITS: Final = "mesh-visits"
 REDO: Final = "mesh-redo"
 PROTOBUF: Final = "application/protobuf"
 JSON: Final = "application/json"
@@ -39,6 +40,7 @@ class CloudEvent:
         correlation_id: Id shared by all that descends from one root event.
         causation_id: Id of the event that caused this one; empty for a root.
         hops: Causal depth, 0 for a root.
+        visits: Handlers that its causal chain has passed, see `mesh.contract.visits`.
         time: When the producer made it, by its own clock; for display only.
         content_type: How the payload is written.
         trace: W3C trace context and baggage of the current hop, by header name.
@@ -51,9 +53,24 @@ class CloudEvent:
     correlation_id: str
     causation_id: str = ""
     hops: int = 0
+    visits: str = ""
     time: datetime | None = None
     content_type: str = PROTOBUF
     trace: Mapping[str, str] = field(default_factory=dict)
+
+    def effect(self, *, id: str, source: str, type: str, subject: str, visits: str = "") -> "CloudEvent":  # noqa: A002
+        """An event that this one caused."""
+        return CloudEvent(
+            id=id,
+            source=source,
+            type=type,
+            subject=subject,
+            correlation_id=self.correlation_id,
+            causation_id=self.id,
+            hops=self.hops + 1,
+            visits=visits,
+            trace=self.trace,
+        )
 
     def headers(self) -> dict[str, str]:
         """The event as message headers, without `Nats-Msg-Id`."""
@@ -71,6 +88,8 @@ class CloudEvent:
             written["ce-causationid"] = _escape(self.causation_id)
         if self.hops:
             written[HOPS] = str(self.hops)
+        if self.visits:
+            written[VISITS] = self.visits
         written.update(self.trace)
         return written
 
@@ -98,6 +117,7 @@ def read_headers(headers: Mapping[str, str], *, fallback_id: str) -> CloudEvent:
         correlation_id=attribute("correlationid") or event_id,
         causation_id=attribute("causationid"),
         hops=read_count(by_name.get(HOPS, "")),
+        visits=by_name.get(VISITS, ""),
         time=_time(attribute("time")),
         content_type=_content_type(by_name),
         trace={name: by_name[name] for name in TRACE_HEADERS if name in by_name},

@@ -36,11 +36,11 @@ class Api:
             if error.code != CONNECTION_LOST:
                 raise
             answer = json.loads((await self._connection.request(f"$JS.API.{subject}", data)).data)
-        if error := answer.get("error"):
+        if refusal := answer.get("error"):
             raise Refused(
-                f"JetStream refuses {subject}: {error.get('description')}",
+                f"JetStream refuses {subject}: {refusal.get('description')}",
                 object=subject,
-                server_code=error.get("err_code", error.get("code", 0)),
+                server_code=refusal.get("err_code", refusal.get("code", 0)),
             )
         return dict(answer)
 

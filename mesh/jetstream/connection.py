@@ -268,7 +268,9 @@ class Connection:
         lost, self._replies = self._replies, {}
         for future in lost.values():
             if not future.done():
-                future.set_exception(Unreachable("the connection to NATS was lost before the answer", code=CONNECTION_LOST))
+                future.set_exception(
+                    Unreachable("the connection to NATS was lost before the answer", code=CONNECTION_LOST)
+                )
         for callback in self._on_reconnect:
             callback()
 

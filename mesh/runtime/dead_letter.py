@@ -61,14 +61,11 @@ def dead_letter(
     if letter.ByteSize() > max_payload - _HEADER_RESERVE:
         letter.data_omitted = True
         letter.data = b""
-    attributes = CloudEvent(
+    attributes = event.effect(
         id=output_id(event.source, event.id, f"{agent}/dead", redo),
         source=f"/agents/{agent}",
         type=DeadLetter.DESCRIPTOR.full_name,
         subject=event.subject,
-        correlation_id=event.correlation_id,
-        causation_id=event.id,
-        hops=event.hops + 1,
     )
     headers = attributes.headers() | {MSG_ID: message_id("dead", attributes.id), "Nats-TTL": "never"}
     subject = namespace.dead(address.domain, agent, address.name, address.key)

@@ -12,6 +12,7 @@ from typing import Any
 from mesh.agent.agent import Agent
 from mesh.agent.handler import Handler
 from mesh.agent.settlement import GiveUp, settle
+from mesh.contract import visits
 from mesh.contract.namespace import Address
 from mesh.errors import Conflict, MeshError
 from mesh.runtime.dead_letter import dead_letter, legible, trace
@@ -24,6 +25,8 @@ from mesh.v1.log_pb2 import JournalEntry
 
 _log = logging.getLogger("mesh.runtime")
 
+MAX_VISITS = 8
+"""How often one handler may see the same key in one causal chain; once more is taken for a loop."""
 _UNKNOWN_DELAY = 1.0
 _MAX_UNKNOWN_DELAY = 15.0
 """Seconds that an event waits for a version of the agent that handles it: at first, and at most."""
@@ -96,6 +99,9 @@ class Handling:
         except Undeliverable as error:
             await self._give_up(flight, journal, address, error.code, error)
             return
+        if loop := self._loop(incoming):
+            await self._give_up(flight, journal, address, loop.code, loop)
+            return
         if delivery.delivered > 1:
             await persist(journal.load)
         suspect = journal.is_suspect(delivery.delivered) and not flight.seen_before
@@ -112,6 +118,20 @@ class Handling:
             if suspect and not await self._announce_alone(flight, journal):
                 return
             await self._attempt(flight, journal, address, incoming)
+
+    def _loop(self, incoming: Incoming) -> MeshError | None:
+        """Why an event is taken for part of a loop; a human who redrives it knows better."""
+        path, event = incoming.event.visits, incoming.handler.event
+        visited = visits.place(self._agent.name, event.name, incoming.key)
+        times = visits.count(path, visited)
+        if times < MAX_VISITS or incoming.redo:
+            return None
+        return MeshError(
+            f"agent {self._agent.name} has handled {event.label} {incoming.key} {times} times in this causal chain: "
+            f"{' -> '.join(visits.cycle(path, visited))}",
+            code="loop",
+            object=visited,
+        )
 
     async def _announce_alone(self, flight: Flight, journal: Journal) -> bool:
         """Writes down that the event runs alone; False when another process that has it was quicker."""
@@ -181,7 +201,7 @@ class Handling:
 
     async def _give_up(self, flight: Flight, journal: Journal, address: Address, code: str, error: Exception) -> None:
         """Keeps the event as a dead letter, then ends its deliveries."""
-        counted = code not in ("undecodable", "invalid", "too_many_hops", "killed_process")
+        counted = code not in ("undecodable", "invalid", "too_many_hops", "loop", "killed_process")
         write = dead_letter(
             self._env.namespace,
             self._agent.name,

@@ -11,6 +11,7 @@ from mesh.agent.context import Context
 from mesh.agent.decisions import Thread
 from mesh.agent.handler import Handler
 from mesh.agent.state import Entry
+from mesh.contract import visits
 from mesh.contract.cloudevents import DELETED, MSG_ID, CloudEvent, message_id
 from mesh.contract.event_type import EventType
 from mesh.contract.ids import output_id
@@ -112,28 +113,24 @@ def output_subject(namespace: Namespace, handler: Handler, kind: EventType, key:
 
 def _output(incoming: Incoming, agent: str, kind: EventType, message: Message, ordinal: int) -> CloudEvent:
     cause = incoming.event
-    return CloudEvent(
+    visited = visits.place(agent, incoming.handler.event.name, incoming.key)
+    return cause.effect(
         id=output_id(cause.source, cause.id, agent, ordinal),
         source=f"/agents/{agent}",
         type=kind.full_name,
         subject=f"{kind.entity_type}/{kind.key(message)}",
-        correlation_id=cause.correlation_id,
-        causation_id=cause.id,
-        hops=cause.hops + 1,
+        visits=visits.add(cause.visits, visited),
     )
 
 
 def _done(namespace: Namespace, incoming: Incoming, ctx: Context[object], number: int) -> Write:
     """The record that proves a commit, or carries a guard, where no event does."""
     cause = incoming.event
-    event = CloudEvent(
+    event = cause.effect(
         id=output_id(cause.source, cause.id, f"{ctx.agent}/done", number),
         source=f"/agents/{ctx.agent}",
         type="mesh.done",
         subject=ctx.entity,
-        correlation_id=cause.correlation_id,
-        causation_id=cause.id,
-        hops=cause.hops + 1,
     )
     headers = event.headers() | {MSG_ID: message_id("done", event.id)}
     return Write(namespace.done(incoming.handler.event.domain.name, ctx.agent, incoming.key), b"", headers)
@@ -154,14 +151,11 @@ def _release(namespace: Namespace, domain: str, claim: Claim) -> Write:
 def _decision(namespace: Namespace, incoming: Incoming, thread: Thread) -> Write:
     cause, decision = incoming.event, thread.taken
     assert decision is not None  # noqa: S101 - the caller has looked
-    event = CloudEvent(
+    event = cause.effect(
         id=decision.id,
         source=f"/agents/{decision.agent}",
         type=decision.DESCRIPTOR.full_name,
         subject=decision.entity,
-        correlation_id=cause.correlation_id,
-        causation_id=cause.id,
-        hops=cause.hops + 1,
     )
     headers = event.headers() | {MSG_ID: message_id("dec", decision.id), **_FOR_EVER}
     subject = namespace.decision(incoming.handler.event.domain.name, thread.question, thread.entity)

@@ -270,3 +270,24 @@ async def test_an_output_id_survives_a_redrive_so_that_nothing_happens_twice(sta
         await eventually(lambda: stage.settled("shop", "clerk"))
 
     assert (await stage.counts("shop"))["evt.order_accepted"] == 1
+
+
+async def test_agents_that_answer_each_other_for_ever_are_stopped_and_the_cycle_is_named(stage):
+    ping, pong = Agent("ping"), Agent("pong")
+
+    @ping.on
+    async def serve(event: OrderPlaced, ctx: Context) -> OrderAccepted:
+        return OrderAccepted(order_id=event.order_id)
+
+    @pong.on
+    async def strike_back(event: OrderAccepted, ctx: Context) -> OrderPlaced:
+        return OrderPlaced(order_id=event.order_id)
+
+    async with stage.running(ping, pong):
+        await stage.mesh.emit(OrderPlaced(order_id="7"))
+        (letter,) = await eventually(lambda: stage.dead_letters("shop"))
+
+    assert (letter.code, letter.agent, letter.attempts) == ("loop", "ping", 0)
+    assert "ping has handled shop.order_placed 7 8 times" in letter.reason
+    assert letter.reason.endswith("ping/order_placed/7 -> pong/order_accepted/7")
+    assert (await stage.counts("shop"))["evt.order_placed"] == 1 + 8
