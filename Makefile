@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint gen clean
+.PHONY: help demo test lint gen bench clean
 
 # The lock file rules: a run fails when it does not match pyproject.toml.
 RUN := scripts/uv run --locked
@@ -19,6 +19,9 @@ lint: ## Format, style, types, layers, generated code
 	$(RUN) mypy
 	$(RUN) lint-imports
 	scripts/gen --check
+
+bench: ## Measure what is worth measuring
+	$(RUN) python benchmarks/group_commit.py
 
 gen: ## Generate Python code from the .proto files
 	scripts/gen

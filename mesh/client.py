@@ -59,6 +59,7 @@ class Mesh:
         self._namespace = Namespace(settings.namespace)
         self._log = JetStreamLog(connection, self._namespace)
         self._provisioned: set[str] = set()
+        self._provisioning = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -219,15 +220,20 @@ class Mesh:
 
     async def _provide(self, kind: EventType) -> None:
         """Makes sure that the domain has a stream and its contract is registered."""
-        domain = kind.domain
-        if domain.name in self._provisioned or not self._settings.auto_provision:
+        domain = kind.domain.name
+        if domain in self._provisioned or not self._settings.auto_provision:
             return
+        async with self._provisioning:
+            if domain not in self._provisioned:
+                await self._provision(kind)
+                self._provisioned.add(domain)
+
+    async def _provision(self, kind: EventType) -> None:
         streams = [*base_streams(self._namespace, self._settings.stream)]
-        streams.append(domain_stream(self._namespace, self._settings.stream, domain))
+        streams.append(domain_stream(self._namespace, self._settings.stream, kind.domain))
         provisioner = Provisioner(Api(self._connection), self._settings.stream)
         await provisioner.widen(Topology({config["name"]: config for config in streams}))
         await Registry(self._connection, self._namespace).register_contracts([kind])
-        self._provisioned.add(domain.name)
 
 
 def _expect(message: Message, kind: Kind, otherwise: str) -> EventType:

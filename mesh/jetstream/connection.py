@@ -26,6 +26,8 @@ CONNECTION_LOST: Final = "connection_lost"
 _PING_INTERVAL = 15
 _PENDING_BYTES = 64 << 20
 _RECONNECT_WAIT = 0.25
+_MAX_HEADERS = 64 << 10
+"""Bytes of headers from which on the server itself refuses a message, without closing the connection."""
 
 type Callback = Callable[[], None]
 
@@ -216,8 +218,9 @@ class Connection:
             Refused: Headers and payload together are larger than the server takes.
         """
         size = len(data)
-        if size + 4096 > self.max_payload or headers:
-            size += sum(len(name) + len(value.encode()) + 4 for name, value in (headers or {}).items()) + 12
+        if size + _MAX_HEADERS <= self.max_payload:
+            return
+        size += sum(len(name) + len(value.encode()) + 4 for name, value in (headers or {}).items()) + 12
         if size > self.max_payload:
             raise Refused(
                 f"the message for {subject} takes {size} bytes, the server accepts {self.max_payload}",

@@ -100,6 +100,7 @@ async def test_a_handler_that_is_gone_keeps_its_filters(provisioner, server):
     await provisioner().widen(wanted(OrderPlaced))
 
     assert server.filters == before
+    assert await changes(provisioner(), wanted(OrderPlaced)) == {}
 
 
 async def test_pruning_says_what_is_pending_and_is_not_done_by_an_agent_at_its_start(provisioner, server):
