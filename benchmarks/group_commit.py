@@ -72,7 +72,7 @@ async def measure(rounds: int, in_flight: int) -> None:
     print(f"one at a time:      {statistics.median(alone):8.0f} transactions/s")
     print(f"{in_flight:4} side by side:  {statistics.median(shared):8.0f} transactions/s")
     print(f"ratio:              {statistics.median(ratios):8.1f}  ({min(ratios):.1f} to {max(ratios):.1f})")
-    print(f"latency when idle:  {1000 * statistics.median(latencies):8.2f} ms (median of one batch, nothing else waiting)")
+    print(f"latency when idle:  {1000 * statistics.median(latencies):8.2f} ms (median of one batch)")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from google.protobuf.descriptor_pool import Default
@@ -12,6 +12,8 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from mesh.errors import UsageError
+
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def digest(step: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -69,6 +71,21 @@ def decode(function: Callable[..., Any], type_name: str, data: bytes) -> Any:
 def _argument(value: Any) -> bytes:
     if isinstance(value, Message):
         return value.DESCRIPTOR.full_name.encode() + b"\0" + value.SerializeToString(deterministic=True)
+    return _json(_ordered(_ANYTHING.dump_python(value)))
+
+
+def _ordered(value: Any) -> Any:
+    """The value without the order of its sets and mappings, which differs between processes."""
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, set | frozenset):
+        return sorted(map(_ordered, value), key=_json)
+    if isinstance(value, list | tuple):
+        return [_ordered(member) for member in value]
+    return value
+
+
+def _json(value: Any) -> bytes:
     return to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=_message)
 
 
@@ -79,15 +96,17 @@ def _message(value: Any) -> Any:
     raise ValueError(f"{type(value).__name__} is neither JSON, a pydantic model nor a Protobuf message")
 
 
-@cache
 def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     """Reads and writes what the function says it returns; None when it does not say."""
     try:
         returned = get_type_hints(function).get("return", Any)
     except (NameError, TypeError):
         return None
-    if returned is Any:
-        return None
+    return None if returned is Any else _adapter_of(returned)
+
+
+@lru_cache(maxsize=1024)
+def _adapter_of(returned: Any) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(returned, config={"ser_json_inf_nan": "constants"})
     except PydanticSchemaGenerationError:

@@ -16,7 +16,7 @@ from mesh.agent.handler import Handler
 from mesh.agent.state import State
 from mesh.agent.steps import Steps
 from mesh.contract.cloudevents import CloudEvent
-from mesh.contract.event_type import EventType
+from mesh.contract.event_type import EventType, Kind
 from mesh.contract.generated import event_type
 from mesh.contract.validation import validate
 from mesh.errors import UsageError
@@ -32,11 +32,13 @@ class Output(NamedTuple):
         kind: Its type.
         message: Its payload.
         at: When it becomes visible; None for with the commit.
+        awaited: Type and key of the event that makes it void when it comes before.
     """
 
     kind: EventType
     message: Message
     at: datetime | None = None
+    awaited: tuple[EventType, str] | None = None
 
 
 class Context(Generic[R]):
@@ -117,6 +119,45 @@ class Context(Generic[R]):
             UsageError: The handler does not declare that it emits this type.
             ContractError: The message violates its constraints, or its key is empty.
         """
+        if delay is not None:
+            at = datetime.now(UTC) + timedelta(seconds=_seconds(delay))
+        self._add(message, at)
+
+    def expect(
+        self,
+        event: type[Message],
+        *,
+        within: float | timedelta,
+        otherwise: Message,
+        key: str | int | None = None,
+    ) -> None:
+        """Emits `otherwise` unless an event comes in time: a reminder, an escalation, a default.
+
+        What counts is the order in the log: an event that is stored after this one and before the time is up is an
+        answer, and nothing is emitted. One that comes later finds `otherwise` emitted.
+
+        Args:
+            event: The event that is awaited, of the domain of the handled event.
+            within: Seconds (or a `timedelta`) from now.
+            otherwise: What is emitted when it does not come; declared like every output.
+            key: Key of the awaited event; that of the handled event when not given.
+
+        Raises:
+            UsageError: The awaited event is of another domain, or `otherwise` is not declared.
+            ContractError: `otherwise` violates its constraints.
+        """
+        awaited = event_type(event)
+        if awaited.domain.name != self._handler.event.domain.name or awaited.kind is Kind.STATE:
+            raise UsageError(
+                f"{awaited.full_name} cannot be awaited by a handler of {self._handler.event.full_name}",
+                code="foreign_expectation",
+                object=awaited.full_name,
+                cure=f"await an event or a command of the domain {self._handler.event.domain.name}",
+            )
+        at = datetime.now(UTC) + timedelta(seconds=_seconds(within))
+        self._add(otherwise, at, (awaited, self.key if key is None else str(key)))
+
+    def _add(self, message: Message, at: datetime | None, awaited: tuple[EventType, str] | None = None) -> None:
         kind = event_type(type(message))
         if kind not in self._handler.emits:
             declared = ", ".join(e.full_name for e in self._handler.emits) or "nothing"
@@ -129,10 +170,8 @@ class Context(Generic[R]):
             )
         kind.key(message)
         validate(message)
-        if delay is not None:
-            at = datetime.now(UTC) + timedelta(seconds=_seconds(delay))
         # A copy: the message is the handler's, which may change and emit it again.
-        self.outputs.append(Output(kind, deepcopy(message), at))
+        self.outputs.append(Output(kind, deepcopy(message), at, awaited))
 
     @overload
     async def step[**P, T](

@@ -20,7 +20,7 @@ from mesh.runtime.execution import Environment, Execution, persist
 from mesh.runtime.flight import Flight
 from mesh.runtime.incoming import Incoming, Router, Undeliverable, attributes, decode
 from mesh.runtime.journal import Journal
-from mesh.runtime.timer import fired
+from mesh.runtime.timer import fired, is_answered
 from mesh.v1.log_pb2 import JournalEntry
 
 _log = logging.getLogger("mesh.runtime")
@@ -176,7 +176,8 @@ class Handling:
             _log.error("%s is no output of a timer", flight.delivery.subject)
             flight.term("not an output of a timer")
             return
-        await self._execution.publish_once(*due, again=flight.delivery.delivered > 1)
+        if not await persist(partial(is_answered, self._env.log, due, flight.delivery)):
+            await self._execution.publish_once(due.stream, due.write, again=flight.delivery.delivered > 1)
         flight.ack()
 
     async def _postpone(self, flight: Flight, journal: Journal, address: Address) -> None:

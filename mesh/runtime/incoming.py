@@ -25,6 +25,7 @@ class Incoming:
         message: Its payload.
         key: Key, as the subject has it.
         redo: How often it was redriven.
+        sequence: Its sequence in the stream.
     """
 
     handler: Handler
@@ -32,6 +33,7 @@ class Incoming:
     message: Message
     key: str
     redo: int
+    sequence: int
 
 
 class Undeliverable(ContractError):
@@ -79,7 +81,7 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
     if key != address.key:
         reason = f"{name} came under a key that is not the value of its field {handler.event.key_field}"
         raise Undeliverable(reason, code="invalid", object=name)
-    return Incoming(handler, event, message, key, redo_count(delivery.headers))
+    return Incoming(handler, event, message, key, redo_count(delivery.headers), delivery.sequence)
 
 
 def _parse(message: type[Message], content_type: str, data: bytes) -> Message:

@@ -61,14 +61,15 @@ def build(
     writes: list[Write] = []
     forwards: list[Forward] = []
     proven = False
-    for ordinal, (kind, message, at) in enumerate(ctx.outputs):
+    for ordinal, (kind, message, at, awaited) in enumerate(ctx.outputs):
         event = _output(incoming, ctx.agent, kind, message, ordinal)
         headers = event.headers() | dict(spans.enter_context(tracing.publish(kind, event)))
         headers[MSG_ID] = message_id(kind.name, event.id)
         key = kind.key(message)
         write = Write(kind.subject(namespace, key), message.SerializeToString(), headers)
         if at is not None:
-            writes.append(schedule(namespace, home, ctx.agent, write, at))
+            answer = awaited[0].subject(namespace, awaited[1]) if awaited else ""
+            writes.append(schedule(namespace, home, ctx.agent, write, at, awaited=answer, since=incoming.sequence))
             continue
         if kind.domain.name != home:
             forwards.append(Forward(namespace.stream(kind.domain.name), write))

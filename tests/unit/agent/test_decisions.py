@@ -19,7 +19,12 @@ def decide(decisions):
     """Decides with as few words as possible."""
 
     async def decide(question="discount", choice="15%", **changes):
-        details = dict.fromkeys(["confidence", "entity"]) | {"evidence": (), "alternatives": (), "model": "", "tokens": (0, 0)}
+        details = dict.fromkeys(["confidence", "entity"]) | {
+            "evidence": (),
+            "alternatives": (),
+            "model": "",
+            "tokens": (0, 0),
+        }
         return await decisions.decide(question, choice, "because", **details | changes)
 
     return decide

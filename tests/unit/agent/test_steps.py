@@ -115,9 +115,14 @@ def order() -> OrderPlaced:
     return OrderPlaced(order_id="7")
 
 
-@pytest.mark.parametrize(
-    "function", [quote, offer, quotes, order, lambda: {"a": [1, None]}, lambda: None, lambda: float("inf")]
-)
+def nothing() -> None: ...
+
+
+def plain():
+    return {"a": [1, None, float("inf")]}
+
+
+@pytest.mark.parametrize("function", [quote, offer, quotes, order, nothing, plain])
 async def test_a_result_is_the_same_in_the_first_run_and_in_a_later_one(run, function):
     first, later = [await run().step("ask", function, (), {}) for _ in range(2)]
 
@@ -125,7 +130,7 @@ async def test_a_result_is_the_same_in_the_first_run_and_in_a_later_one(run, fun
     assert type(first) is type(later) is type(function())
 
 
-@pytest.mark.parametrize("result", [object(), {1j}, lambda: None], ids=["object", "complex", "function"])
+@pytest.mark.parametrize("result", [object(), [open]], ids=["object", "function"])
 async def test_a_result_that_cannot_be_stored_is_refused(run, result):
     with pytest.raises(UsageError, match="the result of step 'ask' cannot be stored") as refused:
         await run().step("ask", lambda: result, (), {})
@@ -168,7 +173,17 @@ def test_members_of_a_set_count_in_no_particular_order():
 
 def test_different_arguments_have_different_digests():
     messages = OrderPlaced(order_id="7"), OrderPlaced(order_id="8")
-    arguments = [(), (1,), ("1",), (1, 2), ([1, 2],), (None,), (Quote(price=1),), *[(m,) for m in messages], ([messages[0]],)]
+    arguments = [
+        (),
+        (1,),
+        ("1",),
+        (1, 2),
+        ([1, 2],),
+        (None,),
+        (Quote(price=1),),
+        *[(m,) for m in messages],
+        ([messages[0]],),
+    ]
 
     assert len({digest("ask", args, {}) for args in arguments}) == len(arguments)
     assert digest("ask", (1,), {}) != digest("ask", (), {"a": 1}) != digest("ask", (), {"b": 1})
@@ -214,7 +229,9 @@ async def test_an_effect_that_may_have_happened_is_not_repeated_blindly(run):
     with pytest.raises(ConnectionError):
         await run().effect("pay", break_down, (), {}, None)
 
-    with pytest.raises(EffectUnsettled, match="nobody knows whether it happened: find out by its idempotency key") as open_:
+    with pytest.raises(
+        EffectUnsettled, match="nobody knows whether it happened: find out by its idempotency key"
+    ) as open_:
         await run().effect("pay", pay, (), {}, None)
 
     assert (open_.value.code, open_.value.object) == ("effect_unsettled", "pay")
@@ -243,7 +260,7 @@ async def test_an_effect_that_did_not_happen_is_made_after_asking(run):
         keys.append(idempotency_key)
         return "paid"
 
-    assert await run().effect("pay", now, (), {}, lambda key: keys.append(key)) == "paid"
+    assert await run().effect("pay", now, (), {}, keys.append) == "paid"
     assert keys[0] == keys[1]
 
 

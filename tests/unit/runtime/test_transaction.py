@@ -50,7 +50,7 @@ def handled(environment):
         agent = Agent("seller")
         agent.on(OrderPlaced, emits=emits)(lambda event, ctx: None)
         [handler] = agent.handlers
-        incoming = Incoming(handler, CAUSE, OrderPlaced(order_id="7"), "7", 0)
+        incoming = Incoming(handler, CAUSE, OrderPlaced(order_id="7"), "7", 0, 1)
         journal = Journal(env.log, env.namespace, "seller", "e1", is_new=True)
         return Handled(env, incoming, Execution(env, agent, None)._context(incoming, journal))
 
