@@ -83,10 +83,10 @@ class Stage:
             worker.stop()
             await task
 
-    async def subjects(self, domain, filter=">"):
+    async def subjects(self, domain, below=">"):
         """Subjects below the domain with the number of their messages."""
         prefix = f"{self.names.name}.{domain}."
-        found = await self.api.subjects(self.names.stream(domain), prefix + filter)
+        found = await self.api.subjects(self.names.stream(domain), prefix + below)
         return {subject.removeprefix(prefix): count for subject, count in found.items()}
 
     async def counts(self, domain):
@@ -96,10 +96,10 @@ class Stage:
             counts[".".join(subject.split(".")[:2])] += number
         return dict(counts)
 
-    async def messages(self, domain, filter):
+    async def messages(self, domain, below):
         """Stored messages of a filter, oldest first."""
         log = JetStreamLog(self.mesh.connection, self.names)
-        found = log.read(self.names.stream(domain), f"{self.names.name}.{domain}.{filter}")
+        found = log.read(self.names.stream(domain), f"{self.names.name}.{domain}.{below}")
         return [stored async for stored in found]
 
     async def dead_letters(self, domain):

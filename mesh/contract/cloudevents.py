@@ -25,7 +25,7 @@ MAX_HOPS: Final = 64
 """Causal depth at which an event is taken for part of a loop."""
 
 _UNSAFE = re.compile(r"[^\x21\x23\x24\x26-\x7e]")
-_MAX_DIGITS = 9
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Reads what a stream holds now, once and to its end."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -22,8 +23,8 @@ _BATCH = 500
 _MAX_BYTES = 16 << 20
 _PATIENCE = 10.0
 _FORGET_AFTER = 30 * 1_000_000_000
-_NOTHING_LEFT: Final = "404"
-_BATCH_FULL: Final = ("Message Size Exceeds MaxBytes", "Batch Completed")
+_NO_MESSAGES: Final = "404"
+_FULL: Final = ("Message Size Exceeds MaxBytes", "Batch Completed")
 
 
 @asynccontextmanager
@@ -53,7 +54,7 @@ async def scan(
     name = f"scan-{new_id()}"
     arrived: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = connection.new_inbox()
-    subscription = await connection.subscribe(inbox, arrived.put)
+    subscription = await connection.subscribe(f"{inbox}.*", arrived.put)
     try:
         config = _config(name, filters, start, after) | {"headers_only": headers_only}
         body = {"stream_name": stream, "config": config, "action": "create"}
@@ -85,20 +86,25 @@ def _config(name: str, filters: Iterable[str], start: Start, after: int) -> dict
 async def _messages(
     connection: Connection, consumer: str, inbox: str, arrived: asyncio.Queue[Msg], left: int
 ) -> AsyncIterator[Stored]:
+    if not left:
+        return
     request = {"batch": _BATCH, "no_wait": True, "max_bytes": max(_MAX_BYTES, 2 * connection.max_payload)}
-    while left:
-        connection.post(f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", json.dumps(request).encode(), inbox)
-        for _ in range(_BATCH):
+    for pull in itertools.count():
+        connection.post(f"$JS.API.CONSUMER.MSG.NEXT.{consumer}", json.dumps(request).encode(), f"{inbox}.{pull}")
+        room = _BATCH
+        while room:
             message = await _next(arrived, consumer)
-            if status := _status(message):
-                if status == _NOTHING_LEFT:
+            if message.reply.startswith("$JS.ACK"):
+                pulled = PulledMessage(connection, message)
+                yield Stored(pulled.subject, pulled.data, pulled.headers, pulled.sequence, pulled.published)
+                left = min(left - 1, pulled.pending)
+                if not left:
+                    return
+                room -= 1
+            elif message.subject == f"{inbox}.{pull}":  # an earlier pull may be reported completed late
+                if not _is_full(message, consumer):
                     return
                 break
-            pulled = PulledMessage(connection, message)
-            left = min(left - 1, pulled.pending)
-            yield Stored(pulled.subject, pulled.data, pulled.headers, pulled.sequence, pulled.published)
-            if not left:
-                return
 
 
 async def _next(arrived: asyncio.Queue[Msg], consumer: str) -> Msg:
@@ -109,12 +115,12 @@ async def _next(arrived: asyncio.Queue[Msg], consumer: str) -> Msg:
         raise Unreachable(f"the server stopped to answer while {consumer} was read", object=consumer) from None
 
 
-def _status(message: Msg) -> str:
-    """The status of an answer that is no message; empty for a message."""
-    if message.reply.startswith("$JS.ACK"):
-        return ""
+def _is_full(message: Msg, consumer: str) -> bool:
+    """Whether a pull ended because it holds what it may; otherwise the stream has no more messages."""
     headers = message.headers or {}
     status, description = headers.get("Status", ""), headers.get("Description", "")
-    if status == _NOTHING_LEFT or description in _BATCH_FULL:
-        return status
-    raise Unreachable(f"reading was ended by the server: {status} {description}".rstrip(), code="scan_ended")
+    if status == _NO_MESSAGES:
+        return False
+    if description in _FULL:
+        return True
+    raise Unreachable(f"the server ended the reading: {status} {description}".rstrip(), object=consumer)

@@ -14,6 +14,9 @@ from mesh.contract.validation import validate
 from mesh.errors import ContractError
 from mesh.runtime.ports import Delivery
 
+_MAX_REDO = 2**32 - 1
+"""What a dead letter can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -52,7 +55,7 @@ def fallback_id(delivery: Delivery) -> str:
 
 def redo_count(headers: Mapping[str, str]) -> int:
     """How often a delivered event was redriven."""
-    return cloudevents.read_count(headers.get(cloudevents.REDO, ""))
+    return min(cloudevents.read_count(headers.get(cloudevents.REDO, "")), _MAX_REDO)
 
 
 def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:

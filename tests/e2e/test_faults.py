@@ -2,9 +2,10 @@ import asyncio
 
 import pytest
 from shop.v1.events_pb2 import OrderPlaced
-from support import eventually
+from support import Stage, eventually
 
-from mesh import Unreachable
+from mesh import Refused, Unreachable
+from mesh.jetstream.server import LocalServer
 
 
 async def place(stage, orders, pause=0.0):
@@ -82,9 +83,6 @@ async def _more(stage, number):
 
 @pytest.mark.timeout(120)
 async def test_a_server_that_restarts_under_load_costs_nothing(processes, mesh_namespace, tmp_path):
-    from mesh.jetstream.server import LocalServer
-    from support import Stage
-
     orders = [str(n) for n in range(400)]
     with LocalServer(store_dir=tmp_path / "js") as server:
         async with Stage(server, mesh_namespace).open() as stage:
@@ -139,8 +137,6 @@ async def test_sigterm_lets_running_handlers_finish_and_exits_with_0(stage, proc
 
 
 async def _in_flight(stage, durable, number):
-    from mesh import Refused
-
     try:
         return (await stage.consumer("shop", durable))["num_ack_pending"] == number
     except Refused:

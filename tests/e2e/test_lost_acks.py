@@ -10,7 +10,7 @@ from mesh import Unreachable
 
 
 class Proxy:
-    """Stands between agents and server, and now and then keeps the answers of the server to itself before it hangs up."""
+    """Stands between agents and server, and now and then keeps the answers to itself before it hangs up."""
 
     def __init__(self, port):
         self._upstream = port

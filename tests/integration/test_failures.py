@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import json
 import time
 from datetime import timedelta
@@ -56,7 +57,7 @@ async def test_a_handler_that_always_raises_gets_max_attempts_with_growing_gaps_
         await eventually(lambda: stage.settled("shop", "clerk"))
 
     times = [moment for moment, _ in calls]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert [attempt for _, attempt in calls] == [1, 2, 3, 4]
     assert gaps == sorted(gaps)
     assert len(await stage.dead_letters("shop")) == 1
@@ -196,7 +197,8 @@ async def test_an_event_that_is_too_deep_in_a_causal_chain_becomes_a_dead_letter
 async def test_a_foreign_cloudevent_in_json_is_accepted_in_binary_mode(stage):
     async with stage.running(good_clerk()):
         data = json.dumps({"order_id": "7", "quantity": 3, "unknown": True}).encode()
-        await put(stage, "7", data, ce_id="f1", ce_source="/other", ce_datacontenttype="application/json; charset=utf-8")
+        json_type = "application/json; charset=utf-8"
+        await put(stage, "7", data, ce_id="f1", ce_source="/other", ce_datacontenttype=json_type)
         answer = await stage.mesh.wait_for(OrderAccepted, correlation_id="f1")
 
     assert answer.message.quantity == 3
@@ -257,7 +259,7 @@ async def test_a_delivery_under_a_subject_that_the_agent_does_not_read_is_droppe
 
 
 async def test_an_output_id_survives_a_redrive_so_that_nothing_happens_twice(stage):
-    agent, calls = failing_clerk(times=1, max_attempts=1)
+    agent, _ = failing_clerk(times=1, max_attempts=1)
     async with stage.running(agent):
         await stage.mesh.emit(OrderPlaced(order_id="7"), id="order-7")
         (letter,) = await eventually(lambda: stage.dead_letters("shop"))

@@ -148,7 +148,6 @@ def test_variables_of_others_do_not_count(environment):
         ("MESH_NATS", "nats://127.0.0.1:4222"),
         ("MESH_NATS__CONNECT_TIMEOUT", "soon"),
         ("MESH_STREAM__REPLICAS", "0"),
-        ("MESH_STREAM__REPLICAS", "2"),
         ("MESH_STREAM__ACK_WAIT", "0.1"),
         ("MESH_STREAM__MAX_ACK_PENDING", "0"),
         ("MESH_RETRY__BASE", "0"),

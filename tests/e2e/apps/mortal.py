@@ -52,7 +52,7 @@ async def pay(order: str, scenario: str, *, idempotency_key: str) -> str:
 
 def paid(key: str) -> str | None:
     """What the bank would say: the key names the event, and so its order."""
-    order = key.split("/pay/")[0].rpartition("/")[2]
+    order = key.split("/pay/", maxsplit=1)[0].rpartition("/")[2]
     return key if f"pay {order}\n" in CALLS.read_text() else None
 
 

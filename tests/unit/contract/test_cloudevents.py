@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.contract.cloudevents import CloudEvent, message_id, read_headers, read_structured
+from mesh.contract.cloudevents import CloudEvent, message_id, read_count, read_headers, read_structured
 
 TEXT = st.text() | st.sampled_from(["", " ", '"quoted"', "100 %", "%41", "Zürich", "a\r\nNats-Msg-Id: forged", "\0\t"])
 NON_EMPTY = TEXT.filter(bool)
@@ -69,6 +69,10 @@ def test_the_message_id_stands_in_for_a_missing_id():
 @pytest.mark.parametrize("hops", ["-1", "1.5", "many", "", "9" * 5000])
 def test_a_depth_that_is_no_number_is_none(hops):
     assert read({"mesh-hops": hops}).hops == 0
+
+
+def test_a_count_may_be_as_large_as_any_sequence_of_a_stream():
+    assert read_count("123456789012345678") == 123456789012345678
 
 
 def test_a_time_that_is_none_is_left_out():
