@@ -236,11 +236,14 @@ class Mesh:
         await Registry(self._connection, self._namespace).register_contracts([kind])
 
 
+_A = {Kind.EVENT: "an event", Kind.COMMAND: "a command", Kind.STATE: "a state"}
+
+
 def _expect(message: Message, kind: Kind, otherwise: str) -> EventType:
     found = event_type(type(message))
     if found.kind is not kind:
         raise UsageError(
-            f"{found.full_name} is a {found.kind.name.lower()}, not a {kind.name.lower()}",
+            f"{found.full_name} is {_A[found.kind]}, not {_A[kind]}",
             code="wrong_kind",
             object=found.full_name,
             cure=f"use {otherwise}" if found.kind is not Kind.STATE else "state is written by agents: ctx.state.put",
