@@ -1,17 +1,23 @@
 """Settings: one root, read from the environment with the prefix `MESH_` and `__` between levels."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.errors import UsageError
 
-type Seconds = Annotated[float, Field(gt=0)]
+type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class NatsSettings(BaseModel):
+def _odd(replicas: int) -> int:
+    if replicas % 2 == 0:
+        raise ValueError("an even number survives no more failures than the odd one below it")
+    return replicas
+
+
+class NatsSettings(BaseModel, frozen=True):
     """How NATS is reached: `MESH_NATS__…`."""
 
     url: str = Field("nats://127.0.0.1:4222", description="Server, or several with commas between.")
@@ -30,10 +36,12 @@ class NatsSettings(BaseModel):
     server_bin: Path | None = Field(None, description="nats-server binary for `mesh server`, `mesh dev` and tests.")
 
 
-class StreamSettings(BaseModel):
+class StreamSettings(BaseModel, frozen=True):
     """How streams and consumers are provisioned: `MESH_STREAM__…`."""
 
-    replicas: Annotated[int, Field(ge=1, le=5)] = Field(1, description="Replicas of every stream: 1, 3 or 5.")
+    replicas: Annotated[int, Field(ge=1, le=5), AfterValidator(_odd)] = Field(
+        1, description="Replicas of every stream: 1, 3 or 5."
+    )
     duplicate_window: Seconds = Field(
         120.0, description="Seconds in which the server recognises a repeated message id."
     )
@@ -45,7 +53,7 @@ class StreamSettings(BaseModel):
     )
 
 
-class RetrySettings(BaseModel):
+class RetrySettings(BaseModel, frozen=True):
     """How long failed events wait: `MESH_RETRY__…`."""
 
     base: Seconds = Field(1.0, description="Seconds before the second attempt; doubles with each attempt.")
@@ -60,7 +68,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MESH_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="ignore"
+        env_prefix="MESH_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        enable_decoding=False,
+        frozen=True,
+        extra="ignore",
     )
 
     namespace: str = Field("mesh", pattern=r"^[a-z][a-z0-9-]*$", description="First token of all subjects.")

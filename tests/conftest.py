@@ -5,15 +5,11 @@ from pathlib import Path
 
 from mesh.cli.proto import generate
 
-_HERE = Path(__file__).parent
+# The contracts in tests/protos, importable here and in the processes that tests start.
 _GENERATED = tempfile.TemporaryDirectory(prefix="mesh-test-protos-")
-
-
-def pytest_configure(config):
-    """Makes the contracts in tests/protos importable, here and in the processes that tests start."""
-    generate(_HERE / "protos", Path(_GENERATED.name))
-    sys.path.insert(0, _GENERATED.name)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GENERATED.name, os.environ.get("PYTHONPATH")]))
+generate(Path(__file__).parent / "protos", Path(_GENERATED.name))
+sys.path.insert(0, _GENERATED.name)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_GENERATED.name, os.environ.get("PYTHONPATH")]))
 
 
 def pytest_unconfigure(config):

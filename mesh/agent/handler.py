@@ -156,6 +156,8 @@ def _messages(annotation: Any, name: str) -> list[type[Message]]:
         return []
     if _is_message(annotation):
         return [annotation]
+    if isinstance(annotation, typing.TypeAliasType):
+        return _messages(annotation.__value__, name)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType) or (isinstance(origin, type) and issubclass(origin, Iterable)):
         return [message for part in typing.get_args(annotation) for message in _messages(part, name)]

@@ -76,12 +76,13 @@ class Namespace:
     name: str = "mesh"
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(self.name):
+        # The subjects of a namespace `x-journal` would be those of the journal of a namespace `x`.
+        if not _NAMESPACE.fullmatch(self.name) or self.name.endswith("-journal"):
             raise UsageError(
                 f"namespace {self.name!r} is not a legal name",
                 code="bad_namespace",
                 object="MESH_NAMESPACE",
-                cure="use a lower-case letter followed by letters, digits or dashes",
+                cure="use a lower-case letter followed by letters, digits or dashes, without -journal at the end",
             )
 
     def _prefixed(self, name: str) -> str:

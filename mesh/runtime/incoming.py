@@ -71,7 +71,10 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
         if event.content_type == cloudevents.STRUCTURED_JSON:
             event, data = cloudevents.read_structured(data, fallback_id=fallback_id(delivery))
         message = _parse(handler.event.message, event.content_type, data)
-    except (DecodeError, json_format.ParseError, RecursionError, ValueError) as error:
+    except json_format.ParseError as error:
+        # Its text quotes the value, which may be personal.
+        raise Undeliverable(f"{delivery.subject} is not a {name} in JSON", code="undecodable", object=name) from error
+    except (DecodeError, RecursionError, ValueError) as error:
         raise Undeliverable(f"{delivery.subject} is not a {name}: {error}", code="undecodable", object=name) from error
     if event.hops > cloudevents.MAX_HOPS:
         reason = f"{event.hops} hops lie between this event and its root, {cloudevents.MAX_HOPS} are allowed"

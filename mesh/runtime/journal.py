@@ -33,6 +33,7 @@ class Journal:
         self._subject = namespace.journal(agent, event_id)
         self._sequence: int | None = 0 if is_new else None
         self._writing = asyncio.Lock()
+        self._writer = new_id()
         self.entries: list[JournalEntry] = []
 
     async def load(self) -> None:
@@ -52,7 +53,8 @@ class Journal:
                 await self.load()
             # An effect that was begun and not settled is a question to a human, who may take his time.
             lifetime = "never" if entry.HasField("intent") else _TTL
-            headers = {MSG_ID: f"journal:{new_id()}", "Nats-TTL": lifetime}
+            # The same id when an entry is tried again, so that one that was stored is recognised.
+            headers = {MSG_ID: f"journal:{self._writer}/{self._sequence}", "Nats-TTL": lifetime}
             write = Write(self._subject, entry.SerializeToString(), headers, expect=self._sequence)
             try:
                 self._sequence = (await self._log.commit(self._stream, [write])).sequence

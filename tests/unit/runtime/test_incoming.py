@@ -123,7 +123,8 @@ def test_what_does_not_decode_is_undeliverable(decoded, delivery, data, headers)
     error = refusal(decoded, delivery(ORDER, data=data, headers=headers))
 
     assert (error.code, error.object) == ("undecodable", "shop.v1.OrderPlaced")
-    assert str(error).startswith("mesh.shop.evt.order_placed.7 is not a shop.v1.OrderPlaced: ")
+    assert str(error).startswith("mesh.shop.evt.order_placed.7 is not a shop.v1.OrderPlaced")
+    assert "many" not in str(error), "a value may be personal"
 
 
 def test_what_violates_its_constraints_is_undeliverable(decoded, delivery):
