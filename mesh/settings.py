@@ -1,7 +1,7 @@
 """Settings: one root, read from the environment with the prefix `MESH_` and `__` between levels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
