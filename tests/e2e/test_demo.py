@@ -55,7 +55,7 @@ def test_the_tour_shows_flows_and_totals_and_leaves_nothing_behind(scratch):
     ]
     story = tree(done.stdout, "StoryFiled")
     assert sorted(agent for _, agent in story) == [*["editor"] * 3, "fact-desk", "headline-desk", "triage", "you"]
-    assert "└ StoryPublished" in dict(story)
+    assert ("StoryPublished", "editor") in [(event.lstrip(" │├└"), agent) for event, agent in story]
     for agent, handled in {"lead-scorer": 20, "pricing": 20, "outreach": 20, "triage": 20, "editor": 60}.items():
         assert re.search(rf"^{agent} +{handled} ", done.stdout, re.MULTILINE)
     assert "180 events in " in done.stdout
