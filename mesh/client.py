@@ -16,7 +16,7 @@ from mesh.contract.generated import event_type
 from mesh.contract.ids import new_id
 from mesh.contract.namespace import Namespace
 from mesh.contract.validation import validate
-from mesh.errors import MeshError, NotFound, UsageError
+from mesh.errors import NotFound, Unreachable, UsageError
 from mesh.jetstream.api import Api
 from mesh.jetstream.connection import Connection, connect
 from mesh.jetstream.log import JetStreamLog
@@ -24,7 +24,7 @@ from mesh.jetstream.provision import Provisioner
 from mesh.jetstream.reader import Reader
 from mesh.jetstream.registry import Registry
 from mesh.jetstream.topology import Topology, base_streams, domain_stream
-from mesh.query.record import Record, read_record
+from mesh.query.record import Record, is_deletion, read_record
 from mesh.runtime.ports import Tracing, Write
 from mesh.settings import Settings
 from mesh.telemetry.setup import tracing
@@ -107,11 +107,11 @@ class Mesh:
             Unreachable: The server did not acknowledge it, also when asked again. Publishing again with the same id
                 is safe.
         """
-        return await self.publish(_expect(event, Kind.EVENT, "mesh.send"), event, id=id)
+        return await self.publish(_expect(type(event), Kind.EVENT), event, id=id)
 
     async def send(self, command: Message, *, id: str | None = None) -> Emitted:  # noqa: A002
         """Sends a command to the one agent that handles it. Like `emit` in all else."""
-        return await self.publish(_expect(command, Kind.COMMAND, "mesh.emit"), command, id=id)
+        return await self.publish(_expect(type(command), Kind.COMMAND), command, id=id)
 
     async def publish(self, kind: EventType, message: Message, *, id: str | None = None) -> Emitted:  # noqa: A002
         """Publishes an event or a command whose type may be known from the registry only; see `emit`."""
@@ -136,15 +136,13 @@ class Mesh:
         with self._tracing.publish(kind, event) as trace:
             headers = event.headers() | dict(trace) | {MSG_ID: message_id(kind.name, event_id)}
             write = Write(kind.subject(self._namespace, key), message.SerializeToString(), headers)
+            stream = self._namespace.stream(kind.domain.name)
             try:
-                done = await self._log.commit(self._namespace.stream(kind.domain.name), [write])
-            except MeshError as error:
-                if isinstance(error.__cause__, MeshError) and error.__cause__.code == "no_responders":
-                    raise NotFound(
-                        f"domain {kind.domain.name} has no stream",
-                        object=self._namespace.stream(kind.domain.name),
-                        cure="provision it with `mesh apply`, or set MESH_AUTO_PROVISION=true",
-                    ) from error
+                done = await self._log.commit(stream, [write])
+            except Unreachable:
+                if await Api(self._connection).find(f"STREAM.INFO.{stream}") is None:
+                    cure = "provision it with `mesh apply`, or set MESH_AUTO_PROVISION=true"
+                    raise NotFound(f"domain {kind.domain.name} has no stream", object=stream, cure=cure) from None
                 raise
         return Emitted(event_id, done.sequence, done.duplicate)
 
@@ -162,9 +160,11 @@ class Mesh:
             Records, in the order of the stream, for ever.
 
         Raises:
+            UsageError: The message is a state.
             Unreachable: NATS does not answer.
         """
-        async with self._open(event_type(event), parse_deliver(since), key) as records:
+        kind = _expect(event, Kind.EVENT, Kind.COMMAND)
+        async with self._open(kind, parse_deliver(since), key) as records:
             async for record in records:
                 yield record
 
@@ -188,9 +188,10 @@ class Mesh:
 
         Raises:
             NotFound: None came in time.
+            UsageError: The message is a state.
             Unreachable: NATS does not answer.
         """
-        kind = event_type(event)
+        kind = _expect(event, Kind.EVENT, Kind.COMMAND)
         try:
             async with asyncio.timeout(timeout), self._open(kind, parse_deliver(since), key) as records:
                 async for record in records:
@@ -200,6 +201,47 @@ class Mesh:
             pass
         wanted = f"correlation {correlation_id}" if correlation_id else f"key {key}"
         raise NotFound(f"no {kind.full_name} of {wanted} within {timeout:g} s", code="timeout", object=kind.full_name)
+
+    async def get_state[M: Message](self, state: type[M], key: str | int) -> M | None:
+        """The current state of an entity, or None when there is none.
+
+        It may have changed by the time it is looked at: what must hold together is read and written by an agent, with
+        `ctx.state`.
+
+        Raises:
+            UsageError: The message is not a state.
+            Unreachable: NATS does not answer.
+        """
+        kind = _expect(state, Kind.STATE)
+        stream, subject = self._namespace.stream(kind.domain.name), kind.subject(self._namespace, str(key))
+        stored = await self._log.last(stream, subject)
+        return None if stored is None or is_deletion(stored) else state.FromString(stored.data)
+
+    async def watch_state(
+        self, state: type[Message], *, key: str | int | None = None, since: Deliver = "all"
+    ) -> AsyncIterator[Record]:
+        """Follows the state of one entity, or of all: the current values first, then every change.
+
+        The log keeps the last value of an entity only: of changes that come faster than they are read, the last one
+        is seen. That an entity was deleted is kept for a second: a deletion is not seen by a reader that is
+        disconnected, or behind, for longer than that, nor by one that starts later. `get_state` always knows.
+
+        Args:
+            state: Which state.
+            key: Only the entity with this key.
+            since: `"new"` leaves out the current values; a time, those that are older. See `watch`.
+
+        Yields:
+            Records, in the order of the stream, for ever. A deleted state is `deleted` and has no `message`.
+
+        Raises:
+            UsageError: The message is not a state.
+            Unreachable: NATS does not answer.
+        """
+        kind = _expect(state, Kind.STATE)
+        async with self._open(kind, parse_deliver(since), key) as records:
+            async for record in records:
+                yield record
 
     @asynccontextmanager
     async def _open(self, kind: EventType, start: Start, key: str | int | None) -> AsyncIterator[AsyncIterator[Record]]:
@@ -212,7 +254,7 @@ class Mesh:
         async def records() -> AsyncIterator[Record]:
             async for message in messages:
                 record = read_record(self._namespace, catalog, stream, message)
-                if record is not None and record.message is not None:
+                if record is not None and (record.message is not None or record.deleted):
                     yield record
 
         async with Reader(self._connection, stream, [subject], start).open() as messages:
@@ -239,13 +281,20 @@ class Mesh:
 _A = {Kind.EVENT: "an event", Kind.COMMAND: "a command", Kind.STATE: "a state"}
 
 
-def _expect(message: Message, kind: Kind, otherwise: str) -> EventType:
-    found = event_type(type(message))
-    if found.kind is not kind:
+_INSTEAD = {
+    Kind.EVENT: "use mesh.emit or mesh.watch",
+    Kind.COMMAND: "use mesh.send or mesh.watch",
+    Kind.STATE: "state is written by agents, with ctx.state.put, and read with mesh.get_state or mesh.watch_state",
+}
+
+
+def _expect(message: type[Message], *kinds: Kind) -> EventType:
+    found = event_type(message)
+    if found.kind not in kinds:
         raise UsageError(
-            f"{found.full_name} is {_A[found.kind]}, not {_A[kind]}",
+            f"{found.full_name} is {_A[found.kind]}, not {' or '.join(_A[kind] for kind in kinds)}",
             code="wrong_kind",
             object=found.full_name,
-            cure=f"use {otherwise}" if found.kind is not Kind.STATE else "state is written by agents: ctx.state.put",
+            cure=_INSTEAD[found.kind],
         )
     return found

@@ -39,7 +39,9 @@ class Stage:
             shutdown_grace=changes.pop("grace", 5.0),
             nats=NatsSettings(url=server.url),
             stream=StreamSettings(
-                ack_wait=changes.pop("ack_wait", 2.0), duplicate_window=changes.pop("duplicate_window", 120.0)
+                ack_wait=changes.pop("ack_wait", 2.0),
+                duplicate_window=changes.pop("duplicate_window", 120.0),
+                replicas=changes.pop("replicas", 1),
             ),
             retry=RetrySettings(base=changes.pop("retry_base", 0.1)),
             **changes,
@@ -55,6 +57,7 @@ class Stage:
             "MESH_HEALTH_PORT": "0",
             "MESH_NATS__URL": settings.nats.url,
             "MESH_STREAM__ACK_WAIT": str(settings.stream.ack_wait),
+            "MESH_STREAM__REPLICAS": str(settings.stream.replicas),
             "MESH_RETRY__BASE": str(settings.retry.base),
             "MESH_SHUTDOWN_GRACE": str(settings.shutdown_grace),
         }

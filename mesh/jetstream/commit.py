@@ -5,11 +5,14 @@ are ready at the same time travel together.
 """
 
 import asyncio
+import itertools
 import json
 import random
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mesh.contract.cloudevents import MSG_ID
@@ -21,8 +24,8 @@ from mesh.runtime.ports import Committed, Write
 
 _MAX_MESSAGES = 500
 _MAX_BYTES = 4 << 20
-_TRIES = 6
-_BATCH_TIMEOUT = 10.0
+_PATIENCE = 3
+"""Request timeouts for which an unanswered commit is repeated; the election of a leader takes about one."""
 
 _WRONG_LAST_SEQUENCE: Final = 10071
 _WRONG_LAST_SEQUENCE_IN_BATCH: Final = 10164
@@ -86,21 +89,32 @@ class Committer:
 
     async def _publish(self, write: Write) -> Committed:
         headers = _headers(write)
-        for number in range(_TRIES):
+        tries = itertools.count(1)
+
+        async def send() -> Committed:
+            number = next(tries)
             try:
                 ack = json.loads((await self._connection.request(write.subject, write.data, headers)).data)
-                error = _error(ack, write.subject)
-                if error is None:
-                    return Committed(ack["seq"], bool(ack.get("duplicate")))
-                raise error
-            except (Unreachable, _Passing) as error:
-                if number == _TRIES - 1:
-                    raise Unreachable(f"{write.subject} was not acknowledged: {error}", object=write.subject) from error
+                if error := _error(ack, write.subject):
+                    raise error
             except Conflict:
                 # An earlier try may have been stored: a server with one replica checks the condition before the id.
-                if number and (stored := await self._stored(write)):
+                if number > 1 and (stored := await self._stored(write)):
                     return stored
                 raise
+            return Committed(ack["seq"], bool(ack.get("duplicate")))
+
+        return await self._until_answered(write.subject, send)
+
+    async def _until_answered[T](self, what: str, send: Callable[[], Awaitable[T]]) -> T:
+        """Sends again and again until the server takes or refuses it, or our patience is over."""
+        deadline = time.monotonic() + _PATIENCE * self._connection.request_timeout
+        for number in itertools.count():
+            try:
+                return await send()
+            except (Unreachable, _Passing) as error:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"{what} was not acknowledged: {error}", object=what) from error
             await _pause(number)
         raise AssertionError
 
@@ -144,7 +158,8 @@ class Committer:
     async def _settle(self, group: list[_Transaction]) -> None:
         """Commits a group; when it is refused, its halves, down to the one that is to blame."""
         try:
-            last = await self._batch([write for transaction in group for write in transaction.writes])
+            writes = [write for transaction in group for write in transaction.writes]
+            last = await self._until_answered(f"a commit into {self._stream}", partial(self._send, writes))
         except Refused as error:
             if len(group) > 1:
                 await self._settle(group[: len(group) // 2])
@@ -169,17 +184,6 @@ class Committer:
             self._waiting.remove(transaction)
         _fail(stale, Conflict("the subject of a condition was written meanwhile", code="conflict"))
 
-    async def _batch(self, writes: list[Write]) -> int:
-        """Sends a batch until the server takes or refuses it; returns the sequence of the last message."""
-        for number in range(_TRIES):
-            try:
-                return await self._send(writes)
-            except (Unreachable, _Passing) as error:
-                if number == _TRIES - 1:
-                    raise Unreachable(f"a commit into {self._stream} was not acknowledged: {error}") from error
-            await _pause(number)
-        raise AssertionError
-
     async def _send(self, writes: list[Write]) -> int:
         batch = new_id()
         first = last = None
@@ -203,7 +207,7 @@ class Committer:
         """Reads the answers to the first and the last message; an error to the first one ends the batch."""
         ack: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(_BATCH_TIMEOUT):
+            async with asyncio.timeout(2 * self._connection.request_timeout):
                 for answer, write in zip(answers, (writes[0], writes[-1]), strict=True):
                     message = await answer
                     if message.headers and message.headers.get("Status") == "503":
@@ -249,4 +253,4 @@ def _fail(group: Iterable[_Transaction], error: BaseException) -> None:
 
 
 async def _pause(number: int) -> None:
-    await asyncio.sleep(min(0.05 * 2**number, 1.0) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+    await asyncio.sleep(min(0.05 * 2 ** min(number, 10), 1.0) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret

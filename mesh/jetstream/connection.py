@@ -66,6 +66,11 @@ class Connection:
         return self._client.max_payload
 
     @property
+    def request_timeout(self) -> float:
+        """Seconds to wait for one answer."""
+        return self._settings.request_timeout
+
+    @property
     def server_version(self) -> str:
         """Version of the connected server, e.g. `2.15.0`."""
         version = self._client.connected_server_version

@@ -59,6 +59,7 @@ class LocalServer:
         binary: The nats-server to run, see `server_binary`.
 
     Attributes:
+        name: Name of the server.
         version: Version of the server, as in `2.15.0`; empty until it has been started.
     """
 
@@ -78,7 +79,7 @@ class LocalServer:
         self._monitor_url: str | None = None
         self._store_dir = None if store_dir is None else Path(store_dir).resolve()
         self._is_temporary = store_dir is None
-        self._name = name
+        self.name = name
         self._sync_interval = sync_interval
         self._max_payload = max_payload
         self._extra_config = extra_config
@@ -169,15 +170,15 @@ class LocalServer:
 
     def _known[T](self, value: T | None) -> T:
         if value is None:
-            message = f"The local server {self._name} has not been started"
-            raise UsageError(message, code="server_not_started", object=self._name, cure="call start() first")
+            message = f"The local server {self.name} has not been started"
+            raise UsageError(message, code="server_not_started", object=self.name, cure="call start() first")
         return value
 
     def _config(self, port: int) -> str:
         store = json.dumps(str(self.store_dir), ensure_ascii=False)
         # js_ack_fc_v2, the default from 2.16 on, sends reply subjects on which nats-py 2.16 stops reading.
         return f"""\
-server_name: "{self._name}"
+server_name: "{self.name}"
 listen: "{HOST}:{port}"
 http: "{HOST}:-1"
 ports_file_dir: {store}

@@ -70,6 +70,8 @@ class Server:
         self.refusals = {}
         self._open = []
 
+    request_timeout = 0.02
+
     def check_size(self, subject, data, headers): ...
 
     def forget(self, token): ...
