@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -98,7 +98,8 @@ class Mesh:
 
         Args:
             event: The event; its message is marked `(mesh.v1.event)`.
-            id: Idempotency key: an event of the same type and id is stored once. A new UUIDv7 when not given.
+            id: Idempotency key: an event of the same type and id is stored once within the duplicate window of the
+                stream. A new UUIDv7 when not given.
 
         Raises:
             ContractError: The event violates its constraints, or its key is empty.
@@ -140,9 +141,7 @@ class Mesh:
             try:
                 done = await self._log.commit(stream, [write])
             except Unreachable:
-                if await Api(self._connection).find(f"STREAM.INFO.{stream}") is None:
-                    cure = "provision it with `mesh apply`, or set MESH_AUTO_PROVISION=true"
-                    raise NotFound(f"domain {kind.domain.name} has no stream", object=stream, cure=cure) from None
+                await self._require_stream(kind)
                 raise
         return Emitted(event_id, done.sequence, done.duplicate)
 
@@ -269,6 +268,14 @@ class Mesh:
             if domain not in self._provisioned:
                 await self._provision(kind)
                 self._provisioned.add(domain)
+
+    async def _require_stream(self, kind: EventType) -> None:
+        """Raises `NotFound` when a domain has no stream; says nothing when that cannot be known."""
+        stream = self._namespace.stream(kind.domain.name)
+        with suppress(Unreachable):
+            if await Api(self._connection).find(f"STREAM.INFO.{stream}") is None:
+                cure = "provision it with `mesh apply`, or set MESH_AUTO_PROVISION=true"
+                raise NotFound(f"domain {kind.domain.name} has no stream", object=stream, cure=cure)
 
     async def _provision(self, kind: EventType) -> None:
         streams = [*base_streams(self._namespace, self._settings.stream)]

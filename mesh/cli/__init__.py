@@ -8,7 +8,24 @@ from typing import NoReturn
 
 import typer
 
-from mesh.cli import demo, dev, doctor, emit, proto, provision, run, server, show, tail, version
+from mesh.cli import (
+    agents,
+    audit,
+    demo,
+    dev,
+    dlq,
+    doctor,
+    emit,
+    proto,
+    provision,
+    run,
+    server,
+    show,
+    state,
+    tail,
+    version,
+    why,
+)
 from mesh.cli.exit_code import ExitCode, exit_code
 from mesh.cli.output import print_error
 from mesh.errors import MeshError, UsageError
@@ -31,16 +48,24 @@ app.command()(provision.apply)
 app.command()(emit.emit)
 app.command()(tail.tail)
 app.command()(show.show)
+app.command()(why.why)
+app.add_typer(state.app, name="state")
+app.add_typer(agents.app, name="agents")
+app.add_typer(dlq.app, name="dlq")
+app.command()(audit.audit)
 app.command()(proto.proto)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
 app.command()(version.version)
 
 
-@app.callback(invoke_without_command=True)
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+for group in (app, dlq.app, state.app):
+    group.callback(invoke_without_command=True)(_help)
 
 
 def main() -> None:

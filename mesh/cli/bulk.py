@@ -33,56 +33,59 @@ class Totals:
     rejected: int = 0
 
 
-async def publish_all(
-    mesh: "Mesh",
-    kind: "EventType",
-    rows: Iterator[Row | Rejected],
-    totals: Totals,
-    reject: Callable[[Rejected], None],
-) -> None:
-    """Publishes rows in their order, without waiting for one before sending the next.
+class Publisher:
+    """Publishes rows in their order, most of them without waiting for the one before.
+
+    The order is kept as long as nothing has to be sent twice.
 
     Args:
         mesh: Where to.
         kind: What the rows hold.
-        rows: The rows; they are read in a thread, so a slow source holds up nothing.
-        totals: Is kept up to date, so that it is right also when this raises.
+        totals: Is kept up to date, so that it is right also when publishing fails.
         reject: Called for each row that does not fit.
-
-    Raises:
-        MeshError: The first error that is not the fault of a row; nothing more was sent after it.
     """
-    slots = asyncio.Semaphore(_IN_FLIGHT)
 
-    def count_rejected(row: Rejected) -> None:
-        totals.rejected += 1
-        reject(row)
+    def __init__(self, mesh: "Mesh", kind: "EventType", totals: Totals, reject: Callable[[Rejected], None]) -> None:
+        self._mesh = mesh
+        self._kind = kind
+        self._totals = totals
+        self._reject = reject
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def publish(row: Row) -> None:
+    async def publish(self, rows: Iterator[Row | Rejected]) -> None:
+        """Publishes all rows. They are read in a thread, so a slow source holds up nothing.
+
+        Raises:
+            MeshError: The first error that is not the fault of a row; nothing more was sent after it.
+        """
         try:
-            emitted = await mesh.publish(kind, row.message, id=row.id)
-        except (ContractError, UsageError) as error:
-            count_rejected(Rejected(row.line, str(error)))
-        except Refused as error:
-            if error.code != "too_large":
-                raise
-            count_rejected(Rejected(row.line, str(error)))
-        else:
-            totals.duplicates += emitted.duplicate
-            totals.sent += not emitted.duplicate
-        finally:
-            slots.release()
+            async with asyncio.TaskGroup() as tasks:
+                async for row in _in_thread(rows):
+                    await self._slots.acquire()
+                    task = tasks.create_task(self._publish(row))
+                    if not (self._totals.sent or self._totals.duplicates):
+                        await task  # the first one creates the stream, and would be overtaken meanwhile
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            async for row in _in_thread(rows):
-                if isinstance(row, Rejected):
-                    count_rejected(row)
-                    continue
-                await slots.acquire()
-                tasks.create_task(publish(row))
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async def _publish(self, row: Row | Rejected) -> None:
+        try:
+            if isinstance(row, Rejected):
+                self._count_rejected(row)
+            else:
+                emitted = await self._mesh.publish(self._kind, row.message, id=row.id)
+                self._totals.duplicates += emitted.duplicate
+                self._totals.sent += not emitted.duplicate
+        except (ContractError, UsageError, Refused) as error:
+            if isinstance(error, Refused) and error.code != "too_large":
+                raise
+            self._count_rejected(Rejected(row.line, str(error)))
+        finally:
+            self._slots.release()
+
+    def _count_rejected(self, row: Rejected) -> None:
+        self._totals.rejected += 1
+        self._reject(row)
 
 
 async def _in_thread[T](items: Iterator[T]) -> AsyncIterator[T]:

@@ -92,7 +92,7 @@ async def _emit_one(type_name: str, payload: str, event_id: str | None, *, as_js
 
 
 async def _emit_file(type_name: str, path: Path, read: "Read", *, as_json: bool) -> None:
-    from mesh.cli.bulk import Totals, publish_all
+    from mesh.cli.bulk import Publisher, Totals
     from mesh.client import Mesh
     from mesh.settings import Settings
 
@@ -106,7 +106,7 @@ async def _emit_file(type_name: str, path: Path, read: "Read", *, as_json: bool)
         with _open(path, quiet=as_json) as lines:
             async with Mesh.connect(settings) as mesh:
                 kind = await _find_emittable(mesh, type_name)
-                await publish_all(mesh, kind, read(kind, lines), totals, reject)
+                await Publisher(mesh, kind, totals, reject).publish(read(kind, lines))
     except BaseException as error:
         if totals != Totals():
             _print_totals(totals, as_json=as_json)

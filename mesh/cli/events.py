@@ -1,6 +1,7 @@
 """Events for people: one per line, times, ages."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from mesh.cli.output import console
 
 if TYPE_CHECKING:
+    from mesh.contract.event_type import EventType
     from mesh.contract.namespace import Namespace
     from mesh.query.decoder import Decoder
     from mesh.query.record import Record
@@ -22,29 +24,41 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 def print_event(namespace: "Namespace", decoder: "Decoder", record: "Record", *, show_pii: bool) -> None:
     """Prints an event, a command or a dead letter on one line, which is cut where the terminal ends.
 
-    The line holds: time, domain and name, entity, who emitted it, its place in the log, its payload.
+    The line holds: time, domain and name, entity, who emitted it, its place in the log, its payload without the key.
     """
-    from rich.text import Text
-
     from mesh.v1.log_pb2 import DeadLetter
 
-    address = namespace.parse(record.subject)
-    label, entity, payload = record.type or "?", decoder.entity(record), _payload(record, show_pii=show_pii)
-    if address:
-        label = f"{address.domain}.{address.name}"
-    dead = record.message if isinstance(record.message, DeadLetter) else None
-    if dead:
-        entity, payload = dead.entity, f"dead letter of {dead.event_id}: {dead.code}: {dead.reason}"
+    address, contract = namespace.parse(record.subject), decoder.contract(record)
+    label = f"{address.domain}.{address.name}" if address else record.subject
+    if isinstance(record.message, DeadLetter):
+        letter = record.message
+        about, style = letter.entity, "red"
+        says = f"dead letter of {letter.event_id}: {letter.code}: {letter.reason}"
+    else:
+        about, style = entity(record, contract), ""
+        says = payload(record, contract, show_pii=show_pii)
     columns = [
         (clock(record.time), "dim"),
-        (f"{label:<26}", "red" if dead else "bold"),
-        (f"{entity:<16}", ""),
-        (f"{record.agent or '-':<16}", "cyan"),
+        (f"{label:<22}", style or "bold"),
+        (f"{about:<12}", style),
+        (f"{record.agent or '-':<12}", "cyan"),
         (f"{record.stream}:{record.seq}", "dim"),
-        (payload, "red" if dead else ""),
+        (says, style),
     ]
+    print_line(columns)
+
+
+def print_line(columns: Iterable[tuple[str, str]]) -> None:
+    """Prints texts, each with its style, on one line, which is cut where the terminal ends."""
+    from rich.text import Text
+
     line = Text("  ").join(Text(printable(text), style) for text, style in columns)
     console().print(line, no_wrap=True, overflow="ellipsis")
+
+
+def entity(record: "Record", contract: "EventType | None") -> str:
+    """The entity a record is about, `lead/42`; its key alone where the contract is not known."""
+    return f"{contract.entity_type}/{record.key}" if contract else record.key
 
 
 def printable(text: str) -> str:
@@ -66,6 +80,12 @@ def age(time: datetime) -> str:
     return f"{seconds // size}{unit}"
 
 
-def _payload(record: "Record", *, show_pii: bool) -> str:
+def payload(record: "Record", contract: "EventType | None", *, show_pii: bool) -> str:
+    """What a record says, on one line: its payload without the key, or why there is none."""
+    if record.deleted:
+        return "deleted"
     data = record.data(show_pii=show_pii)
-    return f"unknown payload of {record.size} bytes" if data is None else json.dumps(data, ensure_ascii=False)
+    if data is None:
+        return f"{record.type or 'unknown type'}, {record.size} bytes that do not decode"
+    shown = {name: value for name, value in data.items() if not contract or name != contract.key_field}
+    return json.dumps(shown, ensure_ascii=False)

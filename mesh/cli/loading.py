@@ -13,6 +13,7 @@ from mesh.errors import MeshError, UsageError
 
 if TYPE_CHECKING:
     from mesh.agent.agent import Agent
+    from mesh.contract.event_type import EventType
 
 AgentsArgument = Annotated[list[str], typer.Argument(metavar="MODULE:AGENT...", help="As in revops.pricing:agent.")]
 """The type of a command's parameter `agents: AgentsArgument`."""
@@ -39,10 +40,32 @@ def load_agents(names: Sequence[str], app_dir: Path = Path()) -> "list[Agent[Any
             fails when it is imported; then the exception of the module is the cause.
     """
     app_dir = app_dir.resolve()
-    for folder in (app_dir, app_dir / _SOURCE_ROOT):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    _search(app_dir)
     return [_load(name, app_dir) for name in names]
+
+
+def load_types(package: str) -> "list[EventType]":
+    """Imports the event, command and state types of a package, or of its versions, from the current folder.
+
+    Args:
+        package: Dotted name of a Python package; one that does not exist has no types.
+
+    Raises:
+        UsageError: It fails when it is imported; its exception is the cause.
+        ContractError: A message breaks the contract.
+    """
+    from mesh.contract.generated import importable_types
+
+    if not all(part.isidentifier() for part in package.split(".")):
+        return []
+    app_dir = Path.cwd()
+    _search(app_dir)
+    try:
+        return importable_types(package)
+    except MeshError:
+        raise
+    except Exception as error:
+        raise _import_error(package, app_dir, error) from error
 
 
 def user_traceback(error: BaseException) -> str:
@@ -61,6 +84,13 @@ def run_async[T](main: Coroutine[Any, Any, T]) -> T:
     except ImportError:
         return asyncio.run(main)
     return asyncio.run(main, loop_factory=new_event_loop)
+
+
+def _search(app_dir: Path) -> None:
+    """Makes Python look for modules in a folder, and in its folder agents."""
+    for folder in (app_dir, app_dir / _SOURCE_ROOT):
+        if folder.is_dir() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
 
 
 def _load(name: str, app_dir: Path) -> "Agent[Any]":

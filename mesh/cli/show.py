@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh.cli.events import ShowPiiOption, clock, print_event, printable
+from mesh.cli.events import ShowPiiOption, clock, entity, print_event, printable
 from mesh.cli.loading import run_async
 from mesh.cli.output import JsonOption, print_json
 from mesh.errors import NotFound
@@ -21,9 +21,10 @@ def show(
     as_json: JsonOption = False,
     show_pii: ShowPiiOption = False,
 ) -> None:
-    """Show one event: its payload and headers, who emitted it, and what followed directly.
+    """Show one event and what it caused.
 
-    A place is found at once. An id is searched for: a long log takes a while.
+    A place in the log is found at once. An id is searched for, which takes a while where the log is long. What the
+    event caused is searched for among the 100 000 messages after it.
     """
     run_async(_show(event_id, as_json=as_json, show_pii=show_pii))
 
@@ -45,15 +46,15 @@ async def _show(event_id: str, *, as_json: bool, show_pii: bool) -> None:
             shown = record.as_json(show_pii=show_pii) | {"headers": dict(stored.headers)}
             print_json(shown | {"effects": [effect.as_json(show_pii=show_pii) for effect in effects]})
             return
-        _print_record(record, stored, decoder.entity(record), show_pii=show_pii)
+        _print_record(record, stored, entity(record, decoder.contract(record)), show_pii=show_pii)
         for effect in effects:
             print_event(mesh.namespace, decoder, effect, show_pii=show_pii)
 
 
-def _print_record(record: "Record", stored: "Stored", entity: str, *, show_pii: bool) -> None:
+def _print_record(record: "Record", stored: "Stored", about: str, *, show_pii: bool) -> None:
     facts = {
         "id": record.id,
-        "about": entity,
+        "about": about,
         "emitted by": record.agent or f"{stored.headers.get('ce-source', 'somebody')}, which is no agent",
         "caused by": record.causation_id or "nothing: it is a root",
         "correlation": record.correlation_id,

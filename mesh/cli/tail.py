@@ -29,7 +29,10 @@ def tail(
     as_json: JsonOption = False,
     show_pii: ShowPiiOption = False,
 ) -> None:
-    """Follow the events, commands and dead letters of all domains until Ctrl-C."""
+    """Follow events, commands and dead letters.
+
+    It reads all domains, until Ctrl-C. Each domain keeps its order; between domains the order is that of arrival.
+    """
     from mesh.query.follow import Selection
 
     selection = Selection(domain=domain, key=key, agent=agent, correlation_id=correlation)

@@ -1,10 +1,10 @@
 """From the TYPE on a command line to an event type."""
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mesh.cli.loading import load_types
 
 if TYPE_CHECKING:
     from mesh.client import Mesh
@@ -27,21 +27,11 @@ async def find_type(mesh: "Mesh", text: str) -> "EventType":
 
     Raises:
         NotFound: No type, or more than one, goes by this name.
+        UsageError: The local code fails when it is imported.
         Unreachable: NATS does not answer.
     """
     from mesh.jetstream.registry import Registry
 
     catalog = await Registry(mesh.connection, mesh.namespace).catalog()
-    catalog.add(_local_types(text.rpartition(".")[0]))
+    catalog.add(load_types(text.rpartition(".")[0]))
     return catalog.find(text)
-
-
-def _local_types(package: str) -> "list[EventType]":
-    from mesh.contract.generated import importable_types
-
-    if not all(part.isidentifier() for part in package.split(".")):
-        return []
-    for folder in (Path.cwd(), Path.cwd() / "agents"):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    return importable_types(package)

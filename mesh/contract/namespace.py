@@ -141,6 +141,10 @@ class Namespace:
         kind, _, key = entity.partition("/")
         return f"{self.name}.{domain}.dec.{question}.{encode_token(kind)}.{encode_token(key)}"
 
+    def every_decision(self, domain: str, entity_type: str, key: str | None = None) -> str:
+        """Filter for the decisions on all questions about an entity, or about all entities of a type."""
+        return f"{self.name}.{domain}.dec.*.{encode_token(entity_type)}.{'*' if key is None else encode_token(key)}"
+
     def timer(self, domain: str, event_id: str) -> str:
         """Subject of the schedule of an output."""
         return f"{self.name}.{domain}.timer.{encode_token(event_id)}"

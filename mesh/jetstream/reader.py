@@ -96,6 +96,8 @@ class Reader:
         made = await self._api.find(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
         if made is None:
             raise NotFound(f"there is no stream {self._stream}", object=self._stream, cure="provision it: mesh apply")
+        # Where it starts, also when it is made anew before the first message: "new" is counted from the first time.
+        self._last = max(self._last, made["delivered"]["stream_seq"])
         self.backlog = made.get("num_pending", 0)
 
     def _mend(self) -> None:

@@ -53,8 +53,9 @@ class DeadEvent:
 
     @property
     def error(self) -> str:
-        """Code, and the exception type where there was one."""
-        return f"{self.letter.code} {self.letter.error_type}".rstrip()
+        """The code, and for a handler that failed the type of its exception."""
+        letter = self.letter
+        return f"{letter.code} {letter.error_type}" if letter.code == "handler_failed" else letter.code
 
 
 class DeadLetters:

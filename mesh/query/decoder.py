@@ -3,6 +3,7 @@
 import time
 
 from mesh.contract.catalog import Catalog
+from mesh.contract.event_type import EventType
 from mesh.contract.namespace import Namespace
 from mesh.jetstream.connection import Connection
 from mesh.jetstream.registry import Registry
@@ -38,7 +39,6 @@ class Decoder:
         self._read_at = time.monotonic()
         return read_record(self._namespace, self._catalog, stream, stored)
 
-    def entity(self, record: Record) -> str:
-        """The entity of a decoded event, `lead/42`; the key alone where the contract is not known."""
-        found = self._catalog.get(record.type)
-        return f"{found.entity_type}/{record.key}" if found else record.key
+    def contract(self, record: Record) -> EventType | None:
+        """The type of a record that this decoder decoded; None when its contract is not known."""
+        return self._catalog.get(record.type)

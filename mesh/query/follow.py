@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from mesh.agent.deliver import Start
-from mesh.contract.event_type import EventType
+from mesh.contract.event_type import EventType, Kind
 from mesh.contract.namespace import Address, Namespace
 from mesh.errors import MeshError
 from mesh.jetstream.connection import Connection
@@ -18,11 +19,13 @@ from mesh.runtime.ports import Stored
 
 _CAPACITY = 1000
 _LOOK_AGAIN = 2.0
+_EVENTS: Final = (Kind.EVENT, Kind.COMMAND)
+_STATES: Final = (Kind.STATE,)
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events, commands and dead letters are meant; what is None excludes nothing.
+    """Which events, commands and dead letters are meant, or which states; what is None excludes nothing.
 
     Attributes:
         domain: Of this domain.
@@ -30,6 +33,7 @@ class Selection:
         key: With this key.
         agent: Emitted, or given up, by this agent.
         correlation_id: Part of this correlation.
+        states: States are meant, and nothing else.
     """
 
     domain: str | None = None
@@ -37,17 +41,18 @@ class Selection:
     key: str | None = None
     agent: str | None = None
     correlation_id: str | None = None
+    states: bool = False
 
     def filters(self, namespace: Namespace, domain: str) -> list[str]:
         """Subjects of a domain in which everything that is selected lies, and more; none for another domain."""
         if domain != (self.domain or domain) or (self.type and self.type.domain.name != domain):
             return []
-        kinds, name = ([self.type.kind], self.type.name) if self.type else (["evt", "cmd"], "*")
-        every = (
+        kinds, name = ([self.type.kind], self.type.name) if self.type else (_STATES if self.states else _EVENTS, "*")
+        every = [
             namespace.every(domain, kind, name) if self.key is None else namespace.message(domain, kind, name, self.key)
             for kind in kinds
-        )
-        return [*every, namespace.every_dead(domain, self.agent or "*")]
+        ]
+        return every if self.states else [*every, namespace.every_dead(domain, self.agent or "*")]
 
     def includes(self, address: Address, record: Record) -> bool:
         """Whether a record is meant that was found in a subject of `filters`."""

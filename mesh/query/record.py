@@ -1,18 +1,25 @@
 """A message of the log, decoded as far as its contract is known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from mesh.contract.catalog import Catalog
-from mesh.contract.cloudevents import CloudEvent, read_headers
+from mesh.contract.cloudevents import DELETED, CloudEvent
+from mesh.contract.event_type import Kind
 from mesh.contract.namespace import Address, Namespace
+from mesh.contract.payload import parse, unwrap
 from mesh.contract.pii import masked
 from mesh.runtime.ports import Stored
+from mesh.v1.decision_pb2 import Decision
 from mesh.v1.log_pb2 import DeadLetter
+
+_OWN: Final[Mapping[str, type[Message]]] = {"dead": DeadLetter, "dec": Decision}
+"""What mesh itself writes, by kind of subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class Record:
     """One message of the log.
 
     Attributes:
-        message: The payload; None when its contract is not known, or it does not decode.
+        message: The payload; None when its contract is not known, it does not decode, or the state is deleted.
         id: `ce-id`.
         key: Key of the event.
         type: Full Protobuf name; what the sender claims when the contract is not known.
@@ -32,6 +39,7 @@ class Record:
         stream: Name of the stream.
         subject: Its subject.
         size: Bytes of the payload.
+        deleted: It says that the state of its subject is no more.
     """
 
     message: Message | None
@@ -46,6 +54,7 @@ class Record:
     stream: str
     subject: str
     size: int
+    deleted: bool = False
 
     def as_json(self, *, show_pii: bool = False) -> dict[str, Any]:
         """The record as JSON values; personal data is masked unless `show_pii`."""
@@ -82,10 +91,11 @@ def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Sto
     address = namespace.parse(stored.subject)
     if address is None:
         return None
-    event = read_headers(stored.headers, fallback_id=f"{stream}:{stored.sequence}")
-    type_name, message = _decode(catalog, address, event, stored.data)
+    event, data = unwrap(stored.headers, stored.data, fallback_id=f"{stream}:{stored.sequence}")
+    type_name, message = _decode(catalog, address, event, data)
+    deleted = address.kind == Kind.STATE and is_deletion(stored)
     return Record(
-        message=message,
+        message=None if deleted else message,
         id=event.id,
         key=address.key,
         type=type_name,
@@ -97,19 +107,24 @@ def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Sto
         stream=stream,
         subject=stored.subject,
         size=len(stored.data),
+        deleted=deleted,
     )
 
 
+def is_deletion(stored: Stored) -> bool:
+    """Whether a message says that the state of its subject is no more. An empty payload alone is a legal state."""
+    return DELETED.items() <= stored.headers.items()
+
+
 def _decode(catalog: Catalog, address: Address, event: CloudEvent, data: bytes) -> tuple[str, Message | None]:
-    cls: type[Message]
-    if address.kind == "dead":
-        found, cls = DeadLetter.DESCRIPTOR.full_name, DeadLetter
-    else:
+    cls = _OWN.get(address.kind)
+    if cls is None:
         kind = catalog.at(address.domain, address.kind, address.name) or catalog.get(event.type)
         if kind is None:
             return event.type, None
-        found, cls = kind.full_name, kind.message
+        cls = kind.message
+    found = cls.DESCRIPTOR.full_name
     try:
-        return found, cls.FromString(data)
-    except DecodeError:
+        return found, parse(cls, event.content_type, data)
+    except ValueError:
         return found, None

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from mesh.agent.handler import Handler
 from mesh.contract import cloudevents
 from mesh.contract.cloudevents import CloudEvent
 from mesh.contract.namespace import Address, Namespace
+from mesh.contract.payload import parse, unwrap
 from mesh.contract.validation import validate
 from mesh.errors import ContractError
 from mesh.runtime.ports import Delivery
@@ -45,7 +45,7 @@ class Undeliverable(ContractError):
 
 def attributes(delivery: Delivery) -> CloudEvent:
     """The CloudEvents attributes of a delivery, however much of them is missing."""
-    return cloudevents.read_headers(delivery.headers, fallback_id=fallback_id(delivery))
+    return unwrap(delivery.headers, delivery.data, fallback_id=fallback_id(delivery))[0]
 
 
 def fallback_id(delivery: Delivery) -> str:
@@ -65,16 +65,11 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
         Undeliverable: The payload is not what the subject promises, violates its constraints, or is too deep in a
             causal chain.
     """
-    event, data = attributes(delivery), delivery.data
+    event, data = unwrap(delivery.headers, delivery.data, fallback_id=fallback_id(delivery))
     name = handler.event.full_name
     try:
-        if event.content_type == cloudevents.STRUCTURED_JSON:
-            event, data = cloudevents.read_structured(data, fallback_id=fallback_id(delivery))
-        message = _parse(handler.event.message, event.content_type, data)
-    except json_format.ParseError as error:
-        # Its text quotes the value, which may be personal.
-        raise Undeliverable(f"{delivery.subject} is not a {name} in JSON", code="undecodable", object=name) from error
-    except (DecodeError, RecursionError, ValueError) as error:
+        message = parse(handler.event.message, event.content_type, data)
+    except ValueError as error:
         raise Undeliverable(f"{delivery.subject} is not a {name}: {error}", code="undecodable", object=name) from error
     if event.hops > cloudevents.MAX_HOPS:
         reason = f"{event.hops} hops lie between this event and its root, {cloudevents.MAX_HOPS} are allowed"
@@ -88,14 +83,6 @@ def decode(delivery: Delivery, address: Address, handler: Handler) -> Incoming:
         reason = f"{name} came under a key that is not the value of its field {handler.event.key_field}"
         raise Undeliverable(reason, code="invalid", object=name)
     return Incoming(handler, event, message, key, redo_count(delivery.headers), delivery.sequence)
-
-
-def _parse(message: type[Message], content_type: str, data: bytes) -> Message:
-    if content_type == cloudevents.JSON:
-        return json_format.Parse(data, message(), ignore_unknown_fields=True)
-    if content_type in (cloudevents.PROTOBUF, "application/x-protobuf", "application/octet-stream"):
-        return message.FromString(data)
-    raise ValueError(f"its content type is {content_type}")
 
 
 class Router:
