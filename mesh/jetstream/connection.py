@@ -131,9 +131,10 @@ class Connection:
         with suppress(Exception):
             await self._client.close()
 
-    def on_reconnect(self, callback: Callback) -> None:
-        """Calls back after every reconnect."""
+    def on_reconnect(self, callback: Callback) -> Callback:
+        """Calls back after every reconnect, until the returned function is called."""
         self._on_reconnect.append(callback)
+        return lambda: self._on_reconnect.remove(callback)
 
     async def request(
         self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None, timeout: float | None = None
@@ -279,7 +280,7 @@ class Connection:
                 future.set_exception(
                     Unreachable("the connection to NATS was lost before the answer", code=CONNECTION_LOST)
                 )
-        for callback in self._on_reconnect:
+        for callback in list(self._on_reconnect):
             callback()
 
     async def _closed(self) -> None:

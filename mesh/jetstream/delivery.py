@@ -17,12 +17,14 @@ class PulledMessage:
     """One delivery; see `mesh.runtime.ports.Delivery`.
 
     Attributes:
+        consumer_sequence: How many messages the consumer had delivered, this one included.
         pending: Messages that the consumer had not delivered yet.
     """
 
     __slots__ = (
         "_connection",
         "_reply",
+        "consumer_sequence",
         "data",
         "delivered",
         "headers",
@@ -45,6 +47,7 @@ class PulledMessage:
         self.stream = tokens[2]
         self.delivered = int(tokens[4])
         self.sequence = int(tokens[5])
+        self.consumer_sequence = int(tokens[6])
         self.published = _EPOCH + timedelta(microseconds=int(tokens[7]) // 1000)
         self.pending = int(tokens[8])
 

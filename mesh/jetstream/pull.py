@@ -65,6 +65,7 @@ class PullConsumer:
         self._running = False
         self._heard = 0.0
         self._subscription: Subscription | None = None
+        self._forget: Callable[[], None] | None = None
         self._watchdog: asyncio.Task[None] | None = None
         self.pending = 0
 
@@ -72,7 +73,7 @@ class PullConsumer:
         """Begins to pull."""
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._receive)
         self._running = True
-        self._connection.on_reconnect(self._restart)
+        self._forget = self._connection.on_reconnect(self._restart)
         self._watchdog = asyncio.create_task(self._watch())
         self._pull()
 
@@ -81,7 +82,11 @@ class PullConsumer:
 
         The inbox goes first: the server would answer a NAK by delivering into a pull that is still open.
         """
+        if not self._running:
+            return
         self._running = False
+        if self._forget:
+            self._forget()
         if self._watchdog:
             self._watchdog.cancel()
         if self._subscription and self._connection.is_connected:

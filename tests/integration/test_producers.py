@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from proxy import Proxy
 from shop.v1.events_pb2 import OrderAccepted, OrderPlaced, PackOrder, Stock
 from support import eventually
 
@@ -123,3 +124,23 @@ async def test_watching_goes_on_when_the_server_comes_back_and_misses_nothing(se
 async def test_waiting_for_what_does_not_come_says_what_was_waited_for(mesh):
     with pytest.raises(NotFound, match=r"no shop\.v1\.OrderPlaced of correlation nobody within 0\.2 s"):
         await mesh.wait_for(OrderPlaced, correlation_id="nobody", timeout=0.2)
+
+
+async def test_watching_misses_nothing_when_messages_get_lost_with_the_connection(mesh, mesh_server, mesh_settings):
+    orders = [str(n) for n in range(300)]
+    seen = []
+    async with Proxy(mesh_server.port) as proxy:
+        line = mesh_settings.nats.model_copy(update={"url": proxy.url})
+        async with Mesh.connect(mesh_settings.model_copy(update={"nats": line})) as watcher:
+            watching = asyncio.create_task(_collect(watcher.watch(OrderPlaced, since="all"), seen, len(orders)))
+            breaks = []
+            for number, order in enumerate(orders):
+                if number in (100, 200, 298):
+                    breaks.append(asyncio.create_task(proxy.swallow_answers(0.05)))
+                    await asyncio.sleep(0)
+                await mesh.emit(OrderPlaced(order_id=order))
+            await asyncio.gather(*breaks)
+            async with asyncio.timeout(30):
+                await watching
+
+    assert [record.key for record in seen] == orders
