@@ -24,7 +24,7 @@ from mesh.jetstream.provision import Provisioner
 from mesh.jetstream.reader import Reader
 from mesh.jetstream.registry import Registry
 from mesh.jetstream.topology import Topology, base_streams, domain_stream
-from mesh.query.record import Record, is_deletion, read_record
+from mesh.query.record import Record, read_record
 from mesh.runtime.ports import Tracing, Write
 from mesh.settings import Settings
 from mesh.telemetry.setup import tracing
@@ -214,7 +214,7 @@ class Mesh:
         kind = _expect(state, Kind.STATE)
         stream, subject = self._namespace.stream(kind.domain.name), kind.subject(self._namespace, str(key))
         stored = await self._log.last(stream, subject)
-        return None if stored is None or is_deletion(stored) else state.FromString(stored.data)
+        return None if stored is None or stored.is_deletion else state.FromString(stored.data)
 
     async def watch_state(
         self, state: type[Message], *, key: str | int | None = None, since: Deliver = "all"

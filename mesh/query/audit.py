@@ -20,9 +20,9 @@ What must not be found, and how sure that is:
   nothing has aged out of any stream, or the root of its correlation is still there, or its own UUIDv7 or that of the
   root tells its age. Where none of this is known, nothing is said.
 * Double commits: every commit writes a message that names its input, and writes all of its messages in one batch, or
-  is a single message. So effects of one input by one agent in different batches are two commits. State is no evidence,
-  for it is rolled up, nor is an output that a timer published. Two commits of the same input in the same batch would
-  not be seen; no process has an event twice at the same time. Nothing is said about inputs that have aged out.
+  is a single message. So effects of one input by one agent in different batches are two commits, unless a timer
+  published one of them. State is seen as long as it is not overwritten. Two commits of one input in the same batch
+  would not be seen; no process has an event twice at the same time. Nothing is said about inputs that have aged out.
 * Decision gaps: decisions never age out, so this is certain.
 * Lost outputs: those whose input was settled before the log was read, and that are too young to have aged out of the
   other domain. An input behind another one that is unsettled may be unsettled too, so it is left out.
@@ -38,8 +38,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from mesh.contract.cloudevents import STRUCTURED_JSON, CloudEvent, read_headers, read_structured
+from mesh.contract.cloudevents import STRUCTURED_JSON, CloudEvent
 from mesh.contract.namespace import Namespace
+from mesh.contract.payload import unwrap
 from mesh.jetstream.api import Api, parse_time
 from mesh.jetstream.connection import Connection
 from mesh.jetstream.registry import Registry
@@ -165,24 +166,21 @@ async def _read(connection: Connection, namespace: Namespace, ledger: Ledger) ->
     stream, api = ledger.extent.stream, Api(connection)
     async with scan(connection, stream, [namespace.domain(ledger.domain)], headers_only=True) as heads:
         async for head in heads:
-            event = read_headers(head.headers, fallback_id=ledger.place(head.sequence))
-            if event.content_type == STRUCTURED_JSON:
-                ledger.also(event.id, head.sequence)  # that of a dead letter
-                event = await _structured(api, stream, head, event)
-            ledger.take(head, event)
+            ledger.take(head, await _attributes(api, ledger, head))
     if filters := [namespace.every_decision(ledger.domain, kind) for kind in ledger.entity_types]:
         async with scan(connection, stream, filters) as decisions:
             async for stored in decisions:
-                ledger.take_decision(stored, read_headers(stored.headers, fallback_id=ledger.place(stored.sequence)))
+                ledger.take_decision(stored)
 
 
-async def _structured(api: Api, stream: str, head: Stored, event: CloudEvent) -> CloudEvent:
-    """The attributes of an event that has them in its payload."""
-    stored = await api.message(stream, seq=head.sequence)
-    try:
-        return read_structured(stored.data, fallback_id=event.id)[0] if stored else event
-    except ValueError:
-        return event
+async def _attributes(api: Api, ledger: Ledger, head: Stored) -> CloudEvent:
+    """The attributes of a message, whose payload is read if they are in there."""
+    place = ledger.place(head.sequence)
+    event, _ = unwrap(head.headers, head.data, fallback_id=place)
+    if event.content_type == STRUCTURED_JSON:
+        stored = await api.message(ledger.extent.stream, seq=head.sequence) or head
+        event, _ = unwrap(stored.headers, stored.data, fallback_id=place)
+    return event
 
 
 def _report(ledger: Ledger, ledgers: Collection[Ledger]) -> DomainAudit:

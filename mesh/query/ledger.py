@@ -23,7 +23,7 @@ from mesh.v1.decision_pb2 import Decision
 
 _AGENTS: Final = "/agents/"
 _EVENTS: Final = frozenset({Kind.EVENT, Kind.COMMAND})
-_CAUSED: Final = frozenset({*_EVENTS, "out", "done", "dec", "dead"})
+_CAUSED: Final = frozenset({*_EVENTS, Kind.STATE, "out", "done", "dec", "dead"})
 """Kinds of messages that name their cause. All but dead letters are parts of a commit."""
 
 
@@ -141,7 +141,7 @@ class Ledger:
         self._follow_batch(stored)
         address = self._namespace.parse(stored.subject)
         if address is None:
-            self.also(event.id, stored.sequence)  # a tick, or what a later version adds
+            self._others[event.id] = stored.sequence  # a tick, or what a later version adds
             return
         if address.kind in _EVENTS:
             self._take_event(address, stored, event)
@@ -156,11 +156,7 @@ class Ledger:
             effect = Effect(stored.sequence, event.id, agent, event.causation_id, event.correlation_id, stored.time)
             self._take_effect(address, stored.subject, effect)
 
-    def also(self, event_id: str, sequence: int) -> None:
-        """Takes down another id under which a message may have been handled."""
-        self._others[event_id] = sequence
-
-    def take_decision(self, stored: Stored, event: CloudEvent) -> None:
+    def take_decision(self, stored: Stored) -> None:
         """Takes a decision down, with its payload."""
         address = self._namespace.parse(stored.subject)
         if address is None:
@@ -252,7 +248,7 @@ class Ledger:
     def _take_redo(self, address: Address, stored: Stored, event: CloudEvent) -> None:
         subject = self._namespace.every_redo(self.domain, address.agent, address.name)
         self.tallies.redo(subject, stored.sequence, [sequence for _, sequence in self._find(event.id)])
-        self.also(event.id, stored.sequence)
+        self._others[event.id] = stored.sequence
         self._redone[address.agent, event.id] = (subject, stored.sequence)
 
     def _take_effect(self, address: Address, subject: str, effect: Effect) -> None:

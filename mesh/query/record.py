@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from mesh.contract.catalog import Catalog
-from mesh.contract.cloudevents import DELETED, CloudEvent
+from mesh.contract.cloudevents import CloudEvent
 from mesh.contract.event_type import Kind
 from mesh.contract.namespace import Address, Namespace
 from mesh.contract.payload import parse, unwrap
@@ -93,7 +93,7 @@ def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Sto
         return None
     event, data = unwrap(stored.headers, stored.data, fallback_id=f"{stream}:{stored.sequence}")
     type_name, message = _decode(catalog, address, event, data)
-    deleted = address.kind == Kind.STATE and is_deletion(stored)
+    deleted = address.kind == Kind.STATE and stored.is_deletion
     return Record(
         message=None if deleted else message,
         id=event.id,
@@ -109,11 +109,6 @@ def read_record(namespace: Namespace, catalog: Catalog, stream: str, stored: Sto
         size=len(stored.data),
         deleted=deleted,
     )
-
-
-def is_deletion(stored: Stored) -> bool:
-    """Whether a message says that the state of its subject is no more. An empty payload alone is a legal state."""
-    return DELETED.items() <= stored.headers.items()
 
 
 def _decode(catalog: Catalog, address: Address, event: CloudEvent, data: bytes) -> tuple[str, Message | None]:

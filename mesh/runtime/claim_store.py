@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from mesh.agent.claims import AlreadyClaimed
-from mesh.contract.cloudevents import DELETED, MSG_ID
+from mesh.contract.cloudevents import MSG_ID
 from mesh.contract.event_type import Domain
 from mesh.contract.ids import new_id
 from mesh.contract.namespace import Namespace
@@ -35,7 +35,7 @@ class StreamClaims:
         while True:
             stream, subject = self._namespace.stream(self._domain), self._namespace.claim(self._domain, key)
             last = await self._log.last(stream, subject)
-            if last and not DELETED.items() <= last.headers.items():
+            if last and not last.is_deletion:
                 holder = log_pb2.Claim.FromString(last.data)
                 if (holder.agent, holder.event_id) != (self._agent, self._event_id):
                     raise AlreadyClaimed(key, holder.agent, holder.until.ToDatetime(UTC))

@@ -18,7 +18,6 @@ from mesh.agent.decisions import Decisions
 from mesh.agent.settlement import RetryPolicy
 from mesh.agent.state import State
 from mesh.agent.steps import Steps
-from mesh.contract.cloudevents import DELETED
 from mesh.contract.event_type import Domain, EventType
 from mesh.contract.namespace import Address, Namespace
 from mesh.errors import Conflict, Retry, Unreachable
@@ -160,7 +159,7 @@ class Execution:
         stored = await self._env.log.last(stream, subject)
         if stored is None:
             return None, 0
-        return None if DELETED.items() <= stored.headers.items() else stored.data, stored.sequence
+        return None if stored.is_deletion else stored.data, stored.sequence
 
     async def _read_decisions(self, domain: Domain, question: str, entity: str) -> tuple[list[Decision], int]:
         namespace = self._env.namespace

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from mesh.contract.cloudevents import CloudEvent
+from mesh.contract.cloudevents import DELETED, CloudEvent
 from mesh.contract.event_type import EventType
 
 
@@ -88,6 +88,11 @@ class Stored:
     headers: Mapping[str, str]
     sequence: int
     time: datetime
+
+    @property
+    def is_deletion(self) -> bool:
+        """It says that what its subject held is no more. An empty payload alone is a legal state."""
+        return DELETED.items() <= self.headers.items()
 
 
 class Log(Protocol):

@@ -76,7 +76,7 @@ def build(
             write = Write(output_subject(namespace, incoming.handler, kind, key), write.data, headers)
         proven = proven or (kind is proving_type(incoming.handler) and key == incoming.key)
         writes.append(write)
-    changes = [_state(namespace, entry) for entry in ctx.state.entries if entry.written]
+    changes = [_state(namespace, incoming, ctx.agent, entry) for entry in ctx.state.entries if entry.written]
     changes += [_decision(namespace, incoming, thread) for thread in ctx.decided.threads if thread.taken]
     changes += [_release(namespace, home, claim) for claim in ctx.claims.held]
     if not writes and not changes:
@@ -137,10 +137,17 @@ def _done(namespace: Namespace, incoming: Incoming, ctx: Context[object], number
     return Write(namespace.done(incoming.handler.event.domain.name, ctx.agent, incoming.key), b"", headers)
 
 
-def _state(namespace: Namespace, entry: Entry) -> Write:
+def _state(namespace: Namespace, incoming: Incoming, agent: str, entry: Entry) -> Write:
+    cause, kind = incoming.event, entry.type
+    event = cause.effect(
+        id=output_id(cause.source, cause.id, f"{agent}/state/{kind.label}/{entry.key}", 0),
+        source=f"/agents/{agent}",
+        type=kind.full_name,
+        subject=f"{kind.entity_type}/{entry.key}",
+    )
     lifetime = _TOMBSTONE if entry.data is None else _FOR_EVER
-    headers = {"Nats-Rollup": "sub", "ce-type": entry.type.full_name, **lifetime}
-    return Write(entry.type.subject(namespace, entry.key), entry.data or b"", headers, expect=entry.sequence)
+    headers = event.headers() | {"Nats-Rollup": "sub", **lifetime}
+    return Write(kind.subject(namespace, entry.key), entry.data or b"", headers, expect=entry.sequence)
 
 
 def _release(namespace: Namespace, domain: str, claim: Claim) -> Write:

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from mesh.agent.agent import Agent
 from mesh.agent.settlement import RetryPolicy
-from mesh.contract.cloudevents import DELETED, CloudEvent
+from mesh.contract.cloudevents import CloudEvent
 from mesh.contract.event_type import EventType, Kind
 from mesh.contract.generated import event_type
 from mesh.contract.ids import new_id
@@ -122,7 +122,7 @@ class Harness:
         subject = kind.subject(self._namespace, str(key))
         for stored in reversed(self._log.streams[self._namespace.stream(kind.domain.name)]):
             if stored.subject == subject:
-                return None if DELETED.items() <= stored.headers.items() else state.FromString(stored.data)
+                return None if stored.is_deletion else state.FromString(stored.data)
         return None
 
     async def _set_up(self) -> None:
@@ -149,7 +149,7 @@ class Harness:
                 emitted.append(kind.message.FromString(stored.data))
             elif place == "dec":
                 decisions.append(Decision.FromString(stored.data))
-            elif place == Kind.STATE and not DELETED.items() <= stored.headers.items():
+            elif place == Kind.STATE and not stored.is_deletion:
                 name = stored.headers["ce-type"]
                 state.append(GetMessageClass(Default().FindMessageTypeByName(name)).FromString(stored.data))
         return Result(emitted, scheduled, decisions, state, steps)

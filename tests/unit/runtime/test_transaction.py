@@ -146,7 +146,10 @@ async def test_state_alone_is_proven_by_a_record_that_comes_first(handled):
     assert subjects(transaction) == ["done.seller.7", "state.stock.full"]
     assert MSG_ID in record.headers
     assert Stock.FromString(state.data).reserved == 10
-    assert state.headers == {"Nats-Rollup": "sub", "ce-type": "shop.v1.Stock", "Nats-TTL": "never"}
+    assert (state.headers["Nats-Rollup"], state.headers["Nats-TTL"]) == ("sub", "never")
+    assert (state.headers["ce-type"], state.headers["ce-subject"]) == ("shop.v1.Stock", "shelf/full")
+    assert (state.headers["ce-source"], state.headers["ce-causationid"]) == ("/agents/seller", CAUSE.id)
+    assert MSG_ID not in state.headers
     assert (state.expect, state.expect_subject) == (1, None)
 
 
