@@ -112,6 +112,13 @@ class Stage:
         return await self.api.call(f"CONSUMER.INFO.{self.names.stream(domain)}.{name}")
 
     async def settled(self, domain, name):
-        """Whether a durable has nothing left to deliver and nothing unsettled."""
+        """Whether a durable has delivered everything that is there, and nothing of it is unsettled."""
         info = await self.consumer(domain, name)
-        return info["num_pending"] == 0 and info["num_ack_pending"] == 0
+        if info["num_pending"] or info["num_ack_pending"]:
+            return False
+        # What was stored a moment ago may not be counted as pending yet.
+        for subject in info["config"]["filter_subjects"]:
+            last = await self.api.message(self.names.stream(domain), last_by_subj=subject)
+            if last and last.sequence > info["delivered"]["stream_seq"]:
+                return False
+        return True

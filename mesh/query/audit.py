@@ -97,7 +97,7 @@ class Audit:
 async def audit(connection: Connection, namespace: Namespace, domains: Collection[str]) -> Audit:
     """Audits domains; see the module. Agents may run meanwhile.
 
-    The headers of all streams of the namespace are read, those of other domains for causes and outputs. Some 200 bytes
+    The headers of all streams of the namespace are read, those of other domains for causes and outputs. Some 300 bytes
     per event are kept in memory.
 
     Args:
@@ -117,7 +117,7 @@ async def audit(connection: Connection, namespace: Namespace, domains: Collectio
         ledgers.append(Ledger(namespace, domain, streams, await _extent(api, stream), tallies))
     for ledger in ledgers:
         await _read(connection, namespace, ledger)
-    return Audit(tuple(_report(ledger, ledgers) for ledger in ledgers if ledger.domain in domains))
+    return Audit(tuple(report(ledger, ledgers) for ledger in ledgers if ledger.domain in domains))
 
 
 async def _extent(api: Api, stream: str) -> Extent:
@@ -183,7 +183,8 @@ async def _attributes(api: Api, ledger: Ledger, head: Stored) -> CloudEvent:
     return event
 
 
-def _report(ledger: Ledger, ledgers: Collection[Ledger]) -> DomainAudit:
+def report(ledger: Ledger, ledgers: Collection[Ledger]) -> DomainAudit:
+    """What the books of a domain say, together with those of all domains."""
     found = [*ledger.violations, *_confirmed(ledger, ledgers), *_orphans(ledger, ledgers), *_lost(ledger, ledgers)]
     order = list(Invariant)
     return DomainAudit(

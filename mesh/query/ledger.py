@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from mesh.contract.cloudevents import CloudEvent
+from mesh.contract.cloudevents import CloudEvent, read_headers
 from mesh.contract.event_type import Kind
 from mesh.contract.namespace import Address, Namespace
 from mesh.query.tally import Tallies
@@ -157,22 +157,24 @@ class Ledger:
             self._take_effect(address, stored.subject, effect)
 
     def take_decision(self, stored: Stored) -> None:
-        """Takes a decision down, with its payload."""
-        address = self._namespace.parse(stored.subject)
+        """Takes a decision down, with its payload; those of all questions come in the order of the stream."""
+        address, decision = self._namespace.parse(stored.subject), Decision()
         if address is None:
             return
-        question = f"{address.name} of {address.key}"
+        thread = (address.name, address.key)
+        last_id, last = self._threads.get(thread, ("", 0))
         try:
-            decision = Decision.FromString(stored.data)
+            decision.ParseFromString(stored.data)
         except DecodeError:
-            self._report(Invariant.DECISION_GAP, stored.sequence, event.id, f"{question}: it does not decode")
-            return
-        last_id, last = self._threads.get((address.name, address.key), ("", 0))
-        if decision.overrides != last_id:
+            finding = "does not decode"
+        else:
+            self._threads[thread] = (decision.id, stored.sequence)
+            if decision.overrides == last_id:
+                return
             instead = f"not the one before, {self.place(last)}" if last else "which is not in the log"
-            finding = f"{question} overrides {decision.overrides or 'none'}, {instead}"
-            self._report(Invariant.DECISION_GAP, stored.sequence, event.id, finding)
-        self._threads[address.name, address.key] = (decision.id, stored.sequence)
+            finding = f"overrides {decision.overrides or 'none'}, {instead}"
+        event_id = read_headers(stored.headers, fallback_id=self.place(stored.sequence)).id
+        self._report(Invariant.DECISION_GAP, stored.sequence, event_id, f"{address.name} of {address.key} {finding}")
 
     def place(self, sequence: int) -> str:
         """A message of the stream, as `mesh show` takes it."""

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from shop.v1.events_pb2 import OrderAccepted, OrderPlaced, OrderRefused, Stock
+from shop.v1.events_pb2 import OrderAccepted, OrderPlaced, OrderRefused, PackOrder, Stock
 
 import mesh
 from mesh import Agent, Context, Mesh, Reject
@@ -56,7 +56,7 @@ def paid(key: str) -> str | None:
     return key if f"pay {order}\n" in CALLS.read_text() else None
 
 
-@agent.on(concurrency=4, max_attempts=1000)
+@agent.on(concurrency=4, max_attempts=1000, emits=[PackOrder])
 async def handle(event: OrderPlaced, ctx: Context[Mesh]) -> list[OrderAccepted | OrderRefused]:
     order, scenario = event.order_id, event.email
     if scenario == "fails once" and ctx.attempt == 1:
@@ -75,6 +75,7 @@ async def handle(event: OrderPlaced, ctx: Context[Mesh]) -> list[OrderAccepted |
     await ctx.decisions("fate")
     await ctx.decide("fate", "accept", because="it is told to")
     ctx.emit(OrderRefused(order_id=order))
+    ctx.emit(PackOrder(order_id=order), delay=0.1)
     return [OrderAccepted(order_id=order, quantity=n) for n in range(2)]
 
 
