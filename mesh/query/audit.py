@@ -6,9 +6,9 @@ in the log when that is read.
 What is counted, by domain and agent:
 
 * handled: events in the log that the agent settled, minus those it gave up. Not every handling leaves a trace, so this
-  is what the consumer says: events on its filters up to the last one delivered, minus what is unsettled. A redriven
-  event counts once, a discarded dead letter as handled. A type that was added to a running agent is counted from then
-  on exactly as long as nothing was redelivered.
+  is what the consumer says: events on its filters up to the last one delivered, minus what is unsettled, and never more
+  than it delivered, for what lay there before a filter was added was passed over. A redriven event counts once, a
+  discarded dead letter as handled.
 * answered: events in the log with a commit in the log: an output, a decision or a `done` record. It is below
   `handled` where handlers do nothing, or their answers have aged out.
 * dead: dead letters in the log. pending: what waits, runs, or waits for another attempt, timers included.
@@ -53,7 +53,7 @@ from mesh.query.violation import Invariant, Violation
 from mesh.runtime.ports import Stored
 
 _MARGIN: Final = timedelta(hours=1)
-"""How long an audit may take."""
+"""How long an audit may take; what is so close to ageing out is not missed."""
 _CLOCK_SKEW: Final = timedelta(minutes=1)
 _FOR_EVER: Final = datetime.min.replace(tzinfo=UTC)
 

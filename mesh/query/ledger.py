@@ -101,7 +101,7 @@ class Ledger:
         tallies: Counts the events of the stream.
         violations: What is certain from this stream alone.
         suspects: Violations, each with the id of an input: there is none if several events share that id.
-        strays: Effects whose cause is not in this stream.
+        strays: Effects whose cause is not in this stream, though it may not have aged out.
         outputs: Outputs into other domains.
         entity_types: Types of the entities that decisions are about.
     """
@@ -256,11 +256,13 @@ class Ledger:
     def _take_effect(self, address: Address, subject: str, effect: Effect) -> None:
         if address.kind == "out":
             self.outputs.append(Output(effect, address.name, self._target(address, subject)))
-        (kind, name), sequence = next(self._find(effect.cause), (("", ""), self._others.get(effect.cause, 0)))
+        redone = (("", ""), self._others.get(effect.cause, 0))
+        (kind, name), sequence = next(self._find(effect.cause), redone)
+        is_event = kind in _EVENTS
         if address.kind == "dead":
-            self.tallies.dead_letter(effect.agent, held=kind in _EVENTS)
+            self.tallies.dead_letter(effect.agent, held=is_event)
         elif sequence and effect.id not in self._due:
-            self._take_commit(effect, sequence, is_sure=kind in _EVENTS)
+            self._take_commit(effect, sequence, is_sure=is_event)
         if kind == Kind.COMMAND:
             self._take_taker(effect, name, sequence)
         if not sequence and effect.sequence <= self.extent.last and effect.time > self.extent.limit:
