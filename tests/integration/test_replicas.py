@@ -185,20 +185,21 @@ def version_2(packed):
     return agent
 
 
+@pytest.mark.timeout(200)
 async def test_a_new_version_adds_a_handler_while_the_old_one_still_runs_and_nothing_is_lost(stage):
     packed = []
     async with stage.running(version_1()):
         async with stage.running(version_2(packed)):
             await asyncio.gather(*(stage.mesh.send(PackOrder(order_id=str(n))) for n in range(30)))
             await place(stage, *range(30))
-            await eventually(lambda: stage.settled("shop", "clerk"), within=40)
+            await eventually(lambda: stage.settled("shop", "clerk"), within=90)
         # Rolled back: only version 1 runs, and what it does not know waits.
         await stage.mesh.send(PackOrder(order_id="while rolled back"))
         await place(stage, "while rolled back")
         await eventually(lambda: _accepted(stage, 31))
     # And forward again.
     async with stage.running(version_2(packed)):
-        await eventually(lambda: stage.settled("shop", "clerk"), within=40)
+        await eventually(lambda: stage.settled("shop", "clerk"), within=90)
 
     assert sorted(packed) == sorted([*(str(n) for n in range(30)), "while rolled back"])
     counts = await stage.counts("shop")
