@@ -66,6 +66,7 @@ def environment(monkeypatch):
     return os.environ | variables, port
 
 
+@pytest.mark.timeout(180)
 def test_the_smallest_agent_works_as_shown(tmp_path, environment):
     env, port = environment
     write_files(tmp_path)
