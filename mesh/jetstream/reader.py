@@ -31,13 +31,9 @@ class Reader:
         stream: Name of the stream.
         filters: Subjects to read; none of them may overlap.
         start: Where to start.
-
-    Attributes:
-        backlog: Messages that were there already when reading began.
     """
 
     def __init__(self, connection: Connection, stream: str, filters: Iterable[str], start: Start) -> None:
-        self.backlog = 0
         self._connection = connection
         self._api = Api(connection)
         self._stream = stream
@@ -58,7 +54,7 @@ class Reader:
             NotFound: There is no such stream.
             Unreachable: JetStream does not answer.
         """
-        self.backlog = await self._begin()
+        await self._begin()
         forget = self._connection.on_reconnect(self._mend)
         try:
             yield self._messages()
@@ -74,8 +70,8 @@ class Reader:
             release()
             yield Stored(message.subject, message.data, message.headers, message.sequence, message.published)
 
-    async def _begin(self) -> int:
-        """Creates a consumer behind what was received and pulls from it; returns how many messages wait there."""
+    async def _begin(self) -> None:
+        """Creates a consumer behind what was received and pulls from it."""
         self._name, self._next = f"read-{new_id()}", 1
         config: dict[str, Any] = {
             "name": self._name,
@@ -108,7 +104,6 @@ class Reader:
             missing=self._mend,
         )
         await self._pull.start()
-        return int(made.get("num_pending", 0))
 
     def _take(self, message: PulledMessage, release: Callable[[], None]) -> None:
         if message.consumer_sequence == self._next:
